@@ -1,0 +1,1 @@
+"""The YAML layers: `overall.yaml`, `model/`, `dataset/`, `ablation/`. Read with importlib.resources."""

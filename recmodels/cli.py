@@ -1,0 +1,108 @@
+"""The command line: `recmodels train`, `recmodels evaluate`; `run_recbole.py` is `recmodels train`."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from recmodels.errors import NonFiniteError, ParamError, UserError
+from recmodels.typed_values import nearest
+
+_USAGE = """\
+usage: recmodels COMMAND ...
+
+  train     train a model                     recmodels train --model=NCL_OT --dataset=ml-100k
+  evaluate  test a finished run again         recmodels evaluate runs/NCL_OT-ml-100k-...
+
+recmodels COMMAND --help tells more.
+"""
+
+_TRAIN_USAGE = """\
+usage: python run_recbole.py [--model=NAME] [--dataset=NAME] [--config_files='A.yaml B.yaml'] [--KEY=VALUE ...]
+       python run_recbole.py --resume=RUN_DIR
+
+  --model=NAME          {models} (default NCL_OT)
+  --dataset=NAME        a folder under --data_path with NAME.inter (default ml-100k, bundled with recbole)
+  --data_path=DIR       folder of the data sets (default dataset/)
+  --config_files=FILES  YAML files, separated by spaces or commas; later ones win
+  --run_dir=DIR         folder of this run (default runs/<model>-<dataset>-<time>-<hash>)
+  --resume=RUN_DIR      continue an interrupted run after its last finished epoch
+  --KEY=VALUE           any key of properties/overall.yaml, properties/model/NAME.yaml, or a data set's, e.g.
+                        --learning_rate=0.002 --n_layers=2 --ot_weight=0 --epochs=50 --show_progress=False
+
+Layers, later ones win: overall.yaml, model/*.yaml, dataset/*.yaml, --config_files, command line.
+Exit codes: 0 done, 1 training failed (see the diagnosis it names), 2 something you can mend.
+"""
+
+_EVALUATE_USAGE = """\
+usage: recmodels evaluate RUN_DIR
+
+Loads RUN_DIR/checkpoint.pt, ranks all items for all test users again and prints the metrics as JSON, unrounded.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_USAGE)
+        return 0
+    name, *rest = arguments
+    if name not in _COMMANDS:
+        print(f"error: unknown command {name!r}{nearest(name, _COMMANDS)}\n\n{_USAGE}", file=sys.stderr)
+        return 2
+    return guarded(_COMMANDS[name], rest)
+
+
+def guarded(command: Callable[[list[str]], None], arguments: list[str]) -> int:
+    """Runs a command and turns errors into one message and an exit code."""
+    logging.captureWarnings(True)
+    try:
+        command(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except NonFiniteError as error:
+        print(f"training stopped: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; --resume=RUN_DIR continues after the last finished epoch", file=sys.stderr)
+        return 130
+    return 0
+
+
+def train(arguments: list[str]) -> None:
+    """`recmodels train`: a new run, or `--resume`."""
+    from recmodels.experiments import run, session  # here, so that --help and mistakes answer at once
+    from recmodels.layers import parse_argv
+
+    if "-h" in arguments or "--help" in arguments:
+        print(_TRAIN_USAGE.format(models=", ".join(session.PARAMS)))
+        return
+    given = parse_argv(arguments)
+    resumed, run_dir = given.pop("resume", None), given.pop("run_dir", None)
+    if resumed is None:
+        run.train(session.resolve_train(given), None if run_dir is None else str(run_dir))
+        return
+    if given or run_dir is not None:
+        raise ParamError(
+            f"--resume keeps the run's own configuration, got also {sorted(given) or ['run_dir']}; leave them out, or "
+            f"start a new run with --config_files={Path(str(resumed)) / 'config.yaml'}"
+        )
+    run.resume(str(resumed))
+
+
+def evaluate(arguments: list[str]) -> None:
+    """`recmodels evaluate RUN_DIR`."""
+    if "-h" in arguments or "--help" in arguments:
+        print(_EVALUATE_USAGE)
+        return
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        raise ParamError(f"evaluate takes one run folder, got {arguments}; try recmodels evaluate --help")
+    from recmodels.experiments import run
+
+    print(json.dumps(run.evaluate(arguments[0]), indent=2))
+
+
+_COMMANDS: dict[str, Callable[[list[str]], None]] = {"train": train, "evaluate": evaluate}

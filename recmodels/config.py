@@ -1,0 +1,193 @@
+"""From YAML layers and overrides to typed parameters, and on to what RecBole's `Config` is told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from recmodels.data_params import REFUSED, DataParams, time_problems
+from recmodels.errors import ParamError
+from recmodels.layers import Layer, dump_yaml, load_layer, merge, parse_argv, properties_root, read_argv
+from recmodels.params import Params, nearest, raise_all
+from recmodels.run_params import RunParams
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+__all__ = ["Resolved", "parse_argv", "properties_root", "resolve"]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A complete, checked configuration.
+
+    Attributes:
+        model: name of the model.
+        dataset: name of the data set.
+        params: the model's own parameters.
+        run: training, evaluation, guards, files.
+        data: reading and filtering of the data set.
+        values: every key of the three as flat plain data.
+        origin: which layer set each key, for reading only; not part of equality.
+    """
+
+    model: str
+    dataset: str
+    params: Params
+    run: RunParams
+    data: DataParams
+    values: dict[str, Any]
+    origin: dict[str, str] = field(compare=False, repr=False)
+
+    def recbole_values(self) -> dict[str, Any]:
+        """What a RecBole `Config` is told over RecBole's own defaults: a fresh dictionary.
+
+        Beside `values` it holds `model`, `dataset`, and `runs_dir` as `checkpoint_dir`. A null `eval_batch_size` is
+        left out: evaluation then follows `eval_batch_bytes`. `data_path` is not yet joined with the data set's name.
+        """
+        told = self.params.as_values() | self.run.as_values() | self.data.as_values()
+        if told["eval_batch_size"] is None:
+            del told["eval_batch_size"]
+        return told | {"model": self.model, "dataset": self.dataset, "checkpoint_dir": self.run.runs_dir}
+
+    def dump(self) -> str:
+        """YAML text, model and data set first, that resolves to equal values as a configuration file."""
+        return dump_yaml({"model": self.model, "dataset": self.dataset, **self.values})
+
+
+def resolve(
+    source: Sequence[str] | Mapping[str, Any],
+    models: Mapping[str, type[Params]],
+    defaults: Mapping[str, str] = MappingProxyType({}),
+) -> Resolved:
+    """Merges the layers and checks every key.
+
+    Layers, lowest first: RecBole's formats of data sets (`sample.yaml`), `overall.yaml`, `model/<model>.yaml`,
+    `dataset/<dataset>.yaml` (may be absent), the configuration files in their order, the overrides.
+
+    Args:
+        source: a command line (see `parse_argv`), or overrides as flat names to plain data; `config_files` is then a
+            path or a list of paths. `model` and `dataset` come from here or from a configuration file.
+        models: model name to its parameter class.
+        defaults: `model` and `dataset` where neither the source nor a configuration file names them.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ParamError: unknown, refused, missing, mistyped or out-of-range keys, unreadable files; all at once, with the
+            layer that set each.
+    """
+    outer, problems = _outer_layers(source)
+    chosen, found = _names([Layer("defaults", dict(defaults)), *outer], models)
+    problems += found
+    inner, found = _inner_layers(*chosen)
+    values, origin = merge([*inner, *outer])
+    for name in ("model", "dataset"):
+        values.pop(name, None)
+    found += _key_problems(values, *chosen, models)
+    parts, more = _read_parts(values, models.get(chosen[0]))
+    raise_all("configuration", problems + [_with_origin(text, origin) for text in dict.fromkeys(found + more)])
+    return _resolved(chosen, parts, origin)
+
+
+def _resolved(chosen: tuple[str, str], parts: list[Any], origin: dict[str, str]) -> Resolved:
+    """The record, once nothing is wrong."""
+    values = {key: value for part in parts for key, value in part.as_values().items()}
+    known = {key: layer for key, layer in origin.items() if key.partition(".")[0] in values}
+    params, run, data = parts
+    return Resolved(*chosen, params=params, run=run, data=data, values=values, origin=known)
+
+
+def _outer_layers(source: Sequence[str] | Mapping[str, Any]) -> tuple[list[Layer], list[str]]:
+    """The configuration files and the overrides."""
+    if isinstance(source, Mapping):
+        label, (overrides, problems) = "overrides", (dict(source), list[str]())
+    else:
+        label, (overrides, problems) = "command line", read_argv(source)
+    paths = overrides.pop("config_files", None) or []
+    layers = []
+    for path in [paths] if isinstance(paths, (str, Path)) else paths:
+        try:
+            layers.append(load_layer(Path(path), str(path)))
+        except ParamError as error:
+            problems.append(f"config_files: {error}")
+    return [*layers, Layer(label, overrides)], problems
+
+
+def _names(outer: Sequence[Layer], models: Mapping[str, type[Params]]) -> tuple[tuple[str, str], list[str]]:
+    """Model and data set as the highest layer names them, and what is wrong with the names."""
+    given, _ = merge(outer)
+    model, dataset = given.get("model"), given.get("dataset")
+    problems: list[str] = []
+    if model is None:
+        problems.append(f"model: no value; write --model=NAME with one of {', '.join(models)}")
+    elif model not in models:
+        problems.append(f"model: unknown model {model!r}, expected one of {', '.join(models)}{nearest(model, models)}")
+    if dataset is None:
+        problems.append("dataset: no value; write --dataset=NAME")
+    elif not isinstance(dataset, str) or not re.fullmatch(r"[^/\\]+", dataset) or dataset in (".", ".."):
+        problems.append(f"dataset: expected the name of a folder, got {dataset!r}; its parent is data_path")
+        dataset = None
+    return (str(model or ""), dataset or ""), problems
+
+
+def _inner_layers(model: str, dataset: str) -> tuple[list[Layer], list[str]]:
+    """The shipped layers; those of an unknown model or data set are left out."""
+    root = properties_root()
+    sample = files("recbole") / "properties" / "dataset" / "sample.yaml"
+    sources: list[tuple[Traversable, str]] = [
+        (sample, "RecBole's sample.yaml"),
+        (root / "overall.yaml", "properties/overall.yaml"),
+        (root / "model" / f"{model}.yaml", f"properties/model/{model}.yaml"),
+        (root / "dataset" / f"{dataset}.yaml", f"properties/dataset/{dataset}.yaml"),
+    ]
+    layers, problems = [], []
+    for source, name in sources:
+        try:
+            layers += [load_layer(source, name)] if source.is_file() else []
+        except ParamError as error:
+            problems.append(str(error))
+    return layers, problems
+
+
+def _key_problems(values: Mapping[str, Any], model: str, dataset: str, models: Mapping[str, type[Params]]) -> list[str]:
+    """Keys that nobody here reads; with an unknown model, any model's keys pass."""
+    shared = {*RunParams.keys(), *DataParams.keys()}
+    own = shared.union(*(models[name].keys() for name in ([model] if model in models else models)))
+    problems = []
+    for key, value in values.items():
+        if key in REFUSED and key not in own:
+            problems += [] if value in REFUSED[key].inert else [f"{key}: {value!r} is refused: {REFUSED[key].reason}"]
+        elif key == "config_files":
+            problems.append("config_files: a configuration file cannot name further ones; list them all in one place")
+        elif key not in own:
+            owners = [name for name, params in models.items() if key in set(params.keys())]
+            hint = f"; it belongs to {', '.join(owners)}" if owners else nearest(key, [*own, *REFUSED, "config_files"])
+            problems.append(f"{key}: unknown key of {model or 'any model'}{hint}")
+    return problems
+
+
+def _read_parts(values: Mapping[str, Any], params: type[Params] | None) -> tuple[list[Any], list[str]]:
+    """The typed parameters of the model, the run and the data, and everything wrong with them."""
+    parts: list[Any] = []
+    problems: list[str] = []
+    for cls in (params or Params, RunParams, DataParams):
+        own = set(cls.keys())
+        part, found = cls.read({key: value for key, value in values.items() if key in own})
+        parts.append(part)
+        problems += found
+    run, data = parts[1:]
+    return parts, problems + (time_problems(run.eval_args, data) if run and data else [])
+
+
+def _with_origin(problem: str, origin: Mapping[str, str]) -> str:
+    """The message with the layer that set its key."""
+    key = problem.partition(":")[0]
+    layer = origin.get(key) or origin.get(key.partition(".")[0])
+    return f"{problem} (from {layer})" if layer else problem

@@ -1,0 +1,94 @@
+"""The run folder: its name, its files, its log."""
+
+import hashlib
+import io
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from recmodels.errors import CheckpointError, UserError
+
+CONFIG, RESULT, USERS = "config.yaml", "result.json", "test_users.npz"
+LAST, BEST = "last.pt", "checkpoint.pt"
+
+
+def new_run_folder(model: str, dataset: str, runs_dir: str, run_dir: str | None) -> Path:
+    """Creates the folder of a new run.
+
+    Args:
+        model: name of the model.
+        dataset: name of the data set.
+        runs_dir: parent of folders named by us: `<model>-<dataset>-<time>-<hash>`.
+        run_dir: the folder itself, which must be absent or empty; None names one.
+
+    Raises:
+        UserError: `run_dir` holds files, or cannot be created.
+    """
+    if run_dir is None:
+        unique = hashlib.sha256(f"{os.getpid()}/{time.time_ns()}".encode()).hexdigest()[:6]
+        folder = Path(runs_dir) / f"{model}-{dataset}-{time.strftime('%Y%m%d-%H%M%S')}-{unique}"
+    else:
+        folder = Path(run_dir)
+        if folder.is_dir() and any(folder.iterdir()):
+            hint = f"--resume={folder} continues it" if (folder / CONFIG).exists() else "choose another folder"
+            raise UserError(f"--run_dir={folder}: the folder is not empty; {hint}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot create the run folder {folder}: {error.strerror}; choose another --run_dir") from error
+    return folder
+
+
+def existing_run_folder(path: str) -> Path:
+    """The folder of an earlier run.
+
+    Raises:
+        CheckpointError: there is no such folder, or it is not a run's.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        siblings = [p.name for p in folder.parent.glob("*") if (p / CONFIG).exists()] if folder.parent.is_dir() else []
+        known = f"; runs in {folder.parent}: {', '.join(sorted(siblings)[-5:])}" if siblings else ""
+        raise CheckpointError(f"no run folder {folder}{known}")
+    if not (folder / CONFIG).is_file():
+        raise CheckpointError(f"{folder} is not a run folder: it has no {CONFIG}, which every run writes first")
+    return folder
+
+
+@contextmanager
+def logging_to(folder: Path, level: str) -> Iterator[None]:
+    """Sends the log to `log.txt` of the folder and to the terminal while the block runs.
+
+    Args:
+        folder: the run folder; an existing log is continued.
+        level: name of the lowest level shown.
+    """
+    root = logging.getLogger()
+    file, terminal = logging.FileHandler(folder / "log.txt", encoding="utf-8"), logging.StreamHandler()
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    terminal.setFormatter(logging.Formatter("%(message)s"))
+    before = root.level, root.handlers[:]
+    root.setLevel(level)
+    for handler in (file, terminal):
+        root.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in (file, terminal):
+            root.removeHandler(handler)
+        file.close()
+        root.setLevel(before[0])
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Writes a compressed npz without pickles, atomically."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(buffer.getvalue())
+    temporary.replace(path)

@@ -1,0 +1,94 @@
+"""What a run says at its start and end, and what it leaves in `result.json` and `test_users.npz`."""
+
+import platform
+import resource
+import statistics
+from importlib.metadata import distributions, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import recmodels
+from recmodels.data.split import raw_users
+from recmodels.experiments.session import Session
+from recmodels.training.curves import Curves
+from recmodels.training.trainer import Trainer
+
+_PACKAGES = ("torch", "recbole", "torch-geometric", "faiss-cpu", "numpy", "scipy", "pandas")
+_SUMMARY_METRICS = ("recall", "ndcg")
+
+
+def describe_session(session: Session, folder: Path) -> str:
+    """Model, data, split and folder, for the start of the log."""
+    graph, resolved = session.model.graph, session.resolved
+    sizes = {name: len(part.dataset) for name, part in zip(("train", "valid", "test"), session.splits[:3], strict=True)}
+    lines = [
+        f"{resolved.model} on {resolved.dataset}: {graph.n_users - 1:,} users, {graph.n_items - 1:,} items, "
+        + ", ".join(f"{size:,} {name}" for name, size in sizes.items()),
+        f"split {session.splits.sha256[:12]} (split_seed {resolved.run.split_seed}), seed {resolved.run.seed}, "
+        f"{n_parameters(session):,} parameters, device {session.model.device}",
+        repr(session.model),
+        f"run folder: {folder}",
+    ]
+    return "\n".join(lines)
+
+
+def describe_test(session: Session, test: dict[str, float], best_epoch: int, folder: Path) -> str:
+    """The table at the end of a run, and where its files are."""
+    run = session.resolved.run
+    names = [metric.lower() for metric in run.metrics]
+    shown = [name for name in names if name in _SUMMARY_METRICS] or names
+    topk = [k for k in run.topk if f"{shown[0]}@{k}" in test]
+    header = f"test, best epoch {best_epoch}".ljust(24) + "".join(f"@{k}".rjust(10) for k in topk)
+    rows = [
+        name.ljust(24) + "".join(f"{test[f'{name}@{k}']:.{run.metric_decimal_place}f}".rjust(10) for k in topk)
+        for name in shown
+    ]
+    files = f"result.json, curves.csv, curves.png, test_users.npz, checkpoint.pt, log.txt in {folder}"
+    again = f"evaluate again: recmodels evaluate {folder}"
+    return "\n".join(["", header, *rows, "", files, again])
+
+
+def result(session: Session, trainer: Trainer, best: dict[str, Any], test: dict[str, float]) -> dict[str, Any]:
+    """The content of `result.json`; metrics are not rounded."""
+    resolved = session.resolved
+    rows = next(c for c in trainer.callbacks if isinstance(c, Curves)).rows
+    return {
+        "model": resolved.model,
+        "dataset": resolved.dataset,
+        "seed": resolved.run.seed,
+        "split_seed": resolved.run.split_seed,
+        "split_sha256": session.splits.sha256,
+        "best_epoch": best["epoch"],
+        "epochs_run": len(rows),
+        "best_valid": best["valid"],
+        "test": test,
+        "seconds_per_epoch": statistics.median(row["seconds"] for row in rows),
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "n_parameters": n_parameters(session),
+        "versions": versions(),
+    }
+
+
+def n_parameters(session: Session) -> int:
+    """Number of trained numbers, the padding rows included."""
+    return sum(p.numel() for p in session.model.parameters() if p.requires_grad)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a number."""
+    found = {"recmodels": recmodels.__version__, "python": platform.python_version()}
+    installed = {distribution.name for distribution in distributions()}
+    return found | {name: version(name) for name in _PACKAGES if name in installed}
+
+
+def test_users(session: Session, per_user: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Per-user test metrics with raw user names, for paired comparisons.
+
+    Returns:
+        `user` (users,) unicode, and (users,) float64 for each metric, in the same order.
+    """
+    test = session.splits.test
+    names = raw_users(session.splits.dataset)[test.uid_list.numpy()]
+    return {"user": names.astype(np.str_), **per_user}

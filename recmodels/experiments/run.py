@@ -1,0 +1,134 @@
+"""One run from the first epoch to the test result, and what can be done with its folder later."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from recmodels.config import Resolved
+from recmodels.errors import UserError
+from recmodels.experiments.folder import (
+    BEST,
+    CONFIG,
+    LAST,
+    RESULT,
+    USERS,
+    existing_run_folder,
+    logging_to,
+    new_run_folder,
+    write_arrays,
+)
+from recmodels.experiments.report import describe_session, describe_test, result, test_users
+from recmodels.experiments.session import Session, prepare, resolve_run
+from recmodels.files import write_text
+from recmodels.training import checkpoint
+from recmodels.training.audit import GradientAudit
+from recmodels.training.curves import Curves
+from recmodels.training.early_stop import EarlyStop
+from recmodels.training.guards import NonFiniteGuard
+from recmodels.training.progress import Progress
+from recmodels.training.saving import Saving
+from recmodels.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+
+def train(resolved: Resolved, run_dir: str | None = None) -> Path:
+    """A new run.
+
+    Args:
+        resolved: the resolved layers.
+        run_dir: folder of the run, absent or empty; None names one under `runs_dir`.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UserError: data, values or folder do not allow the run; nothing was trained.
+        NonFiniteError: the guard against NaN and infinity gave up.
+    """
+    session = prepare(resolved)
+    folder = new_run_folder(resolved.model, resolved.dataset, resolved.run.runs_dir, run_dir)
+    write_text(folder / CONFIG, resolved.dump())
+    return _run(session, folder)
+
+
+def resume(run_dir: str) -> Path:
+    """Continues an interrupted run after its last finished epoch, with the result of an undisturbed run.
+
+    Args:
+        run_dir: the run folder; a finished run is left as it is.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UserError: it is not a run folder, or neither `last.pt` nor the one before it can be used.
+    """
+    folder = existing_run_folder(run_dir)
+    if is_finished(folder):
+        logger.warning("%s is finished; nothing to resume, nothing changed", folder)
+        return folder
+    session = prepare(resolve_run(run_dir))
+    if not any(path.exists() for path in (folder / LAST, checkpoint.previous(folder / LAST))):
+        return _run(session, folder)  # killed before its first checkpoint
+    return _run(session, folder, checkpoint.load_newest(folder / LAST, session.identity, logger.warning))
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run has its test result, which is written last."""
+    return (folder / RESULT).is_file()
+
+
+def evaluate(run_dir: str) -> dict[str, float]:
+    """Test metrics of a run's best checkpoint, computed anew; writes nothing.
+
+    Raises:
+        UserError: it is not a run folder, or its checkpoint cannot be used or belongs to other data.
+    """
+    folder = existing_run_folder(run_dir)
+    session = prepare(resolve_run(run_dir))
+    if not (folder / BEST).is_file() and not (folder / LAST).is_file():
+        raise UserError(f"{folder} has no {BEST} yet: its first epoch is not finished; --resume={folder} continues it")
+    best = checkpoint.load_newest(folder / BEST, session.identity, logger.warning)
+    session.model.load_state_dict(best["weights"])
+    return make_trainer(session, folder).evaluate(session.splits.test)
+
+
+def make_trainer(session: Session, folder: Path) -> Trainer:
+    """The trainer of a session with its audit, curves, guard and checkpoints, in the order they need."""
+    run, config = session.resolved.run, session.config
+    config["checkpoint_dir"] = str(folder)
+    stop = EarlyStop(run.early_stop_mode, run.stopping_step, run.early_stop_min_epoch, config["valid_metric_bigger"])
+    shown = [f"{metric.lower()}@{run.topk[0]}" for metric in run.metrics[:3]]
+    callbacks = [
+        GradientAudit(run.guard_none_gradient, run.guard_orphan, "warn", run.guard_dead_share),
+        Curves(folder, shown),
+        Progress(run.valid_metric.lower()),
+        NonFiniteGuard(
+            run.guard_nonfinite, run.guard_max_skips, run.guard_max_rollbacks, folder, replays=run.guard_replay
+        ),
+        Saving(folder / LAST, folder / BEST, session.identity),
+    ]
+    trainer = Trainer(config, session.model, folder, stop, callbacks)
+    trainer.command = f"python run_recbole.py --config_files={folder / CONFIG}"
+    return trainer
+
+
+def _run(session: Session, folder: Path, state: dict[str, Any] | None = None) -> Path:
+    """Trains, tests the best epoch, and writes the result last."""
+    run, splits = session.resolved.run, session.splits
+    with logging_to(folder, run.state):
+        trainer = make_trainer(session, folder)
+        logger.info(describe_session(session, folder))
+        if state is not None:
+            trainer.load_state_dict(state)
+            logger.info("resuming after %d finished epochs", trainer.next_epoch)
+        trainer.fit(splits.train, splits.valid, show_progress=run.show_progress)
+        best = checkpoint.load_newest(folder / BEST, session.identity, logger.warning)
+        session.model.load_state_dict(best["weights"])
+        test = trainer.evaluate(splits.test)
+        write_arrays(folder / USERS, test_users(session, trainer.recorder.per_user))
+        write_text(folder / RESULT, json.dumps(result(session, trainer, best, test), indent=2) + "\n")
+        logger.info(describe_test(session, test, best["epoch"], folder))
+    return folder

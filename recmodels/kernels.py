@@ -1,0 +1,139 @@
+"""The two hot kernels: sparse propagation and the streaming contrast; and a deterministic row gather."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from recmodels.graph import Adjacency
+
+# Bytes of one chunk of similarities. On a CPU the chunk should stay in the last-level cache; a GPU starves on little.
+_CHUNK_BYTES = {"cpu": 8 << 20, "cuda": 256 << 20}
+
+
+def gather(x: Tensor, ids: Tensor) -> Tensor:
+    """Rows `ids` of `x`, with a backward pass that adds repeated rows in a fixed order.
+
+    Plain indexing accumulates with atomics on several CPU threads and is then not reproducible.
+
+    Args:
+        x: (N, d).
+        ids: any shape, int64 in [0, N).
+
+    Returns:
+        ids.shape + (d,).
+    """
+    return F.embedding(ids, x)
+
+
+def propagate(adjacency: Adjacency, x: Tensor) -> Tensor:
+    """One hop: the sparse product of the adjacency and the embeddings.
+
+    The backward pass multiplies by the stored transpose, the same matrix when it is symmetric; nothing is coalesced
+    or converted. Differentiable any number of times with respect to `x`; the adjacency is a constant. Under autocast
+    the product stays in the adjacency's dtype, since no half-precision sparse product exists.
+
+    Args:
+        adjacency: (N, N), floating.
+        x: (N, d).
+
+    Returns:
+        (N, d) in the adjacency's dtype.
+
+    Source: He et al. 2020 (LightGCN), eq. 7.
+    """
+    return _Propagate.apply(x, adjacency)
+
+
+class _Propagate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, adjacency: Adjacency) -> Tensor:  # noqa: ANN401
+        ctx.adjacency, ctx.dtype = adjacency, x.dtype
+        with torch.autocast(x.device.type, enabled=False):
+            return adjacency.matrix() @ x.to(adjacency.values.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]  # noqa: ANN401
+        return propagate(ctx.adjacency.transpose, grad).to(ctx.dtype), None
+
+
+def weighted_infonce_sum(
+    anchors: Tensor, positives: Tensor, candidates: Tensor, row_weights: Tensor, temperature: float
+) -> Tensor:
+    """Weighted sum of InfoNCE terms, streamed over chunks of anchors.
+
+    `sum_i w_i [logsumexp_j(a_i . c_j / T) - a_i . p_i / T]`. Value and gradients come out of one sweep, because the row
+    weights are known in the forward pass; no (B, M) matrix outlives its chunk, so memory is O(B d + M d + chunk).
+    Differentiable once with respect to anchors, positives and candidates.
+
+    Args:
+        anchors: (B, d), usually of unit length; repeated anchors should be given once with their count as weight.
+        positives: (B, d), the partner of each anchor; the caller sees to it that it is among the candidates.
+        candidates: (M, d), the denominator, including the positives.
+        row_weights: (B,), constants.
+        temperature: > 0, dimensionless.
+
+    Returns:
+        Scalar.
+
+    Raises:
+        ValueError: temperature <= 0.
+
+    Source: van den Oord et al. 2018, eq. 4; Lin et al. 2022 (NCL), eqs. 7 and 11. Verified: test_kernels.py
+    (brute force in float64, gradcheck).
+    """
+    if temperature <= 0:
+        raise ValueError(f"temperature must be > 0, got {temperature}")
+    return _WeightedInfoNCESum.apply(anchors, positives, candidates, row_weights, temperature)
+
+
+class _WeightedInfoNCESum(torch.autograd.Function):
+    @staticmethod
+    def forward(  # noqa: ANN401
+        ctx: Any, anchors: Tensor, positives: Tensor, candidates: Tensor, row_weights: Tensor, temperature: float
+    ) -> Tensor:
+        with torch.autocast(anchors.device.type, enabled=False):
+            dtype = torch.promote_types(anchors.dtype, torch.float32)
+            a, p, c, w = (t.to(dtype) for t in (anchors, positives, candidates, row_weights))
+            value, grads = _sweep(a, p, c, w, temperature, needs_grad=any(ctx.needs_input_grad[:3]))
+        ctx.save_for_backward(*grads)
+        ctx.dtypes = anchors.dtype, positives.dtype, candidates.dtype
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]  # noqa: ANN401
+        scaled = (grad * g for g in ctx.saved_tensors)
+        return (*(g.to(dtype) for g, dtype in zip(scaled, ctx.dtypes, strict=True)), None, None)
+
+
+def _sweep(
+    a: Tensor, p: Tensor, c: Tensor, w: Tensor, temperature: float, *, needs_grad: bool
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Value and, if wanted, the gradients of the three embeddings, chunk by chunk."""
+    scale = w / temperature
+    value = -(scale * (a * p).sum(-1)).sum()
+    grad_a = -scale[:, None] * p if needs_grad else a.new_empty(0)
+    grad_c = torch.zeros_like(c) if needs_grad else a.new_empty(0)
+    rows = _chunk_rows(c)
+    for start in range(0, a.shape[0], rows):
+        chunk = slice(start, start + rows)
+        logits = (a[chunk] @ c.T).div_(temperature)
+        peak = logits.amax(-1, keepdim=True)
+        share = logits.sub_(peak).exp_()
+        total = share.sum(-1, keepdim=True)
+        value = value + (w[chunk] * (peak + total.log()).squeeze(-1)).sum()
+        if needs_grad:
+            share.mul_(scale[chunk, None] / total)
+            grad_a[chunk].addmm_(share, c)
+            grad_c.addmm_(share.T, a[chunk])
+    grads = (grad_a, -scale[:, None] * a, grad_c) if needs_grad else ()
+    return value, grads
+
+
+def _chunk_rows(candidates: Tensor) -> int:
+    """Anchors per chunk so that its similarities fill the device's budget; at least 16."""
+    budget = _CHUNK_BYTES.get(candidates.device.type, _CHUNK_BYTES["cpu"])
+    return max(16, budget // (candidates.shape[0] * candidates.element_size()))

@@ -1,0 +1,207 @@
+"""Layers of configuration as plain data: YAML text, command lines, and how they merge."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import yaml
+
+from recmodels.errors import ParamError
+from recmodels.params import raise_all
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+MERGED_KEYS = ("eval_args", "train_neg_sample_args", "clip_grad_norm")
+_SHORT = {"-m": "--model", "-d": "--dataset"}
+_FLOAT = r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+
+
+class Layer(NamedTuple):
+    """Flat names to plain data, and where they come from."""
+
+    name: str
+    values: dict[str, Any]
+
+
+class _Loader(yaml.SafeLoader):
+    """Numbers as in YAML 1.2, no tags, no dates, no key twice in a mapping."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
+                raise yaml.MarkedYAMLError(problem="a key must be a string", problem_mark=key.start_mark)
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"key {key.value!r} appears twice", problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads back: strings that look like its numbers are quoted, nothing is an alias."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+for _kind in (_Loader, _Dumper):
+    for _tag, _pattern, _first in (
+        ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+        ("bool", r"yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF", list("yYnNtTfFoO")),
+        ("int", r"[-+]?[0-9]+", list("-+0123456789")),
+        ("float", _FLOAT, list("-+0123456789.")),
+        ("merge", r"<<", ["<"]),
+    ):
+        _kind.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
+# YAML 1.1 reads 010 as eight; here it is ten
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
+
+
+def load_yaml(text: str, name: str) -> Any:
+    """Plain data of a YAML text: mappings, lists, strings, numbers, booleans, null.
+
+    Floats follow YAML 1.2 (`1e-4`, `1E5` and `.5` are floats), ints are decimal, dates stay strings.
+
+    Args:
+        text: one YAML document.
+        name: where it comes from, for the error.
+
+    Raises:
+        ParamError: not YAML, a tag, a key twice in one mapping, or a key that is not a string; names line and reason.
+    """
+    try:
+        for token in yaml.scan(text, Loader=_Loader):
+            if isinstance(token, yaml.TagToken):
+                raise yaml.MarkedYAMLError(problem="tags are refused, write plain data", problem_mark=token.start_mark)
+        return yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise ParamError(f"{name}, line {mark.line + 1 if mark else '?'}: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise ParamError(f"{name}: {error}") from None
+
+
+def dump_yaml(values: Mapping[str, Any]) -> str:
+    """YAML text in the given order that `load_yaml` reads back as equal values."""
+    return yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False)
+
+
+def load_layer(source: Traversable | Path, name: str) -> Layer:
+    """One YAML file of flat names.
+
+    Raises:
+        ParamError: the file cannot be read, or is not a mapping of names.
+    """
+    try:
+        values = load_yaml(source.read_text(encoding="utf-8"), name)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParamError(f"{name}: cannot be read: {error}") from None
+    if values is not None and not isinstance(values, dict):
+        raise ParamError(f"{name}: expected a mapping of names to values, got {type(values).__name__}")
+    return Layer(name, values or {})
+
+
+def properties_root() -> Traversable:
+    """The folder of the shipped YAML layers.
+
+    Raises:
+        ParamError: the package was put together without it.
+    """
+    try:
+        return files("recmodels.properties")
+    except ModuleNotFoundError:
+        raise ParamError("recmodels.properties is missing: install the package (pip install -e .)") from None
+
+
+def merge(layers: Iterable[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Merges layers, later ones over earlier ones.
+
+    A value replaces the earlier one. The mappings of `MERGED_KEYS` merge key by key, one level deep: their inner
+    mappings (`split`, `mode`) and all other mappings (`val_interval`, `load_col`, ...) are replaced as a whole, because
+    half of a split or of a column list of another layer would never be meant.
+
+    Args:
+        layers: lowest first.
+
+    Returns:
+        The merged values, and for every key, and `key.inner` of the merged mappings, the layer that set it.
+    """
+    values: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    for name, given in layers:
+        for key, value in given.items():
+            old, values[key], origin[key] = values.get(key), value, name
+            if key in MERGED_KEYS and isinstance(value, dict):
+                values[key] = {**(old if isinstance(old, dict) else {}), **value}
+                origin |= {f"{key}.{inner}": name for inner in value}
+    return values, origin
+
+
+def parse_argv(argv: Sequence[str]) -> dict[str, Any]:
+    """Overrides of a command line.
+
+    Args:
+        argv: arguments without the program: `--key=value` (split at the first `=`), `--key value`, `-m`, `-d`. Values
+            are YAML; `model` and `dataset` are names; `config_files` is one argument, paths separated by commas or,
+            when there is no comma, by spaces.
+
+    Returns:
+        Flat names to plain data.
+
+    Raises:
+        ParamError: an argument without `--`, a missing value, a key twice with different values, a value that is not
+            YAML. All at once.
+    """
+    values, problems = read_argv(argv)
+    raise_all("command line", problems)
+    return values
+
+
+def read_argv(argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Like `parse_argv`, with the problems returned beside what could be read."""
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    rest = list(argv)
+    while rest:
+        try:
+            key, text = _next_argument(rest)
+            value = _argument_value(key, text)
+            if key in values and values[key] != value:
+                raise ParamError(f"{key}: given twice, as {values[key]!r} and {value!r}; keep one")
+            values[key] = value
+        except ParamError as error:
+            problems.append(str(error))
+    return values, problems
+
+
+def _next_argument(rest: list[str]) -> tuple[str, str]:
+    """Takes one key and its text from the front of the list."""
+    word, equals, text = rest.pop(0).partition("=")
+    word = _SHORT.get(word, word)
+    key = word.removeprefix("--")
+    if not word.startswith("--") or not key:
+        hint = f"--{word.lstrip('-')}={text or '...'}" if equals or word.startswith("-") else "--key=value"
+        raise ParamError(f"{word}{equals}{text}: unexpected argument; write {hint} (a value with spaces in quotes)")
+    if not equals and rest and not rest[0].startswith("--") and rest[0] not in _SHORT:
+        text = rest.pop(0)
+    if not text.strip():
+        raise ParamError(f"{key}: no value; write --{key}=VALUE, --{key}=true for a switch, --{key}=null for nothing")
+    return key, text
+
+
+def _argument_value(key: str, text: str) -> Any:
+    """The plain data of one argument."""
+    if key in ("model", "dataset"):
+        return text.strip()
+    if key == "config_files" and not text.strip().startswith("["):
+        return [part for part in (text.split(",") if "," in text else text.split()) if part.strip()]
+    return load_yaml(text, f"{key}: {text!r}")

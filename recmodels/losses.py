@@ -1,0 +1,104 @@
+"""Losses as pure functions of embeddings or scores; per-sample values, no weights, no reduction but where stated."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def bpr(positive_score: Tensor, negative_score: Tensor) -> Tensor:
+    """Bayesian personalised ranking, `-log sigmoid(s+ - s-)` as a softplus.
+
+    RecBole adds 1e-10 inside the logarithm, which stops learning on the worst-ranked pairs; this one does not saturate.
+    The two values agree to 1e-9 relative while the difference of scores stays above about -1.
+
+    Args:
+        positive_score: (B,).
+        negative_score: (B,).
+
+    Returns:
+        (B,), >= 0.
+
+    Source: Rendle et al. 2009, eq. for BPR-OPT in section 4.1.
+    """
+    return F.softplus(negative_score - positive_score)
+
+
+def infonce(anchors: Tensor, positives: Tensor, candidates: Tensor, temperature: float) -> Tensor:
+    """InfoNCE of each anchor against shared or own candidates, the positive included among them.
+
+    The dense form for small candidate sets; `kernels.weighted_infonce_sum` is the streaming one.
+
+    Args:
+        anchors: (B, d).
+        positives: (B, d).
+        candidates: (M, d).
+        temperature: > 0, dimensionless.
+
+    Returns:
+        (B,), >= 0 when the positive is among the candidates.
+
+    Source: van den Oord et al. 2018, eq. 4.
+    """
+    logits = anchors @ candidates.T / temperature
+    return torch.logsumexp(logits, -1) - (anchors * positives).sum(-1) / temperature
+
+
+def distance_infonce(positive: Tensor, negatives: Tensor, temperature: float) -> Tensor:
+    """InfoNCE on distances: similarity is `-distance / temperature`; the denominator holds the positive once.
+
+    Args:
+        positive: (B,) distance of each anchor to its partner.
+        negatives: (B, K) distances to the negatives.
+        temperature: > 0, in the unit of the distance.
+
+    Returns:
+        (B,), >= 0.
+    """
+    logits = -torch.cat([positive[:, None], negatives], -1) / temperature
+    return torch.logsumexp(logits, -1) - logits[:, 0]
+
+
+def distance_bce(positive: Tensor, negatives: Tensor, temperature: float) -> Tensor:
+    """GSC's binary cross-entropy: `exp(-distance / temperature)` is fed as a *logit*, label 1 for the positive.
+
+    The logit lies in (0, 1], so the probability lies in (0.50, 0.73], the value is bounded below by about 0.5 and the
+    gradient is gone once the distance exceeds a few temperatures; kept as published for comparison.
+
+    Args:
+        positive: (B,) distance of each anchor to its partner.
+        negatives: (B, K) distances to the negatives.
+        temperature: > 0, in the unit of the distance.
+
+    Returns:
+        (B,), mean over the 1 + K pairs of each anchor.
+
+    Source: Han et al. 2022 (GSC), section 3.3 and its public code.
+    """
+    logits = torch.exp(-torch.cat([positive[:, None], negatives], -1) / temperature)
+    labels = torch.zeros_like(logits)
+    labels[:, 0] = 1
+    return F.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(-1)
+
+
+def norm(x: Tensor) -> Tensor:
+    """Frobenius norm with a zero gradient at zero.
+
+    Args:
+        x: (B, d).
+
+    Returns:
+        Scalar, unit of `x`. RecBole's `EmbLoss` is this divided by B.
+    """
+    return torch.linalg.vector_norm(x)
+
+
+def squared_norm(x: Tensor) -> Tensor:
+    """Half the squared Frobenius norm; RecBole's `EmbLoss` with `require_pow` is this divided by B.
+
+    Args:
+        x: (B, d).
+
+    Returns:
+        Scalar, squared unit of `x`.
+    """
+    return 0.5 * x.square().sum()

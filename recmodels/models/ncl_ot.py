@@ -1,0 +1,33 @@
+"""NCL_OT."""
+
+from dataclasses import dataclass
+
+from recmodels.graph import BipartiteGraph
+from recmodels.models.base import Parts
+from recmodels.models.ncl import NCL
+from recmodels.models.transport_term import TransportParams, subgraph_transport
+
+
+class NCL_OT(NCL):  # noqa: N801  (published spelling)
+    """NCL with optimal transport between sampled subgraphs.
+
+    Source: Lin et al. 2022 (NCL); Han et al. 2022, "Generative Subgraph Contrast for Self-Supervised Graph
+    Representation Learning" (GSC). Weights: as NCL; `ot_weight` multiplies a *mean* over centers (summed over the sides
+    when `ot_sides: separate`) against the center's own drawn negatives, whatever the batch size. Deviations from GSC:
+    subgraphs of a bipartite graph without a dense adjacency, a solver in the log domain, a bounded cost by default, and
+    the last subgraph can be a negative.
+    """
+
+    @dataclass(frozen=True)
+    class Params(NCL.Params, TransportParams):
+        """Keys of `properties/model/NCL_OT.yaml`."""
+
+        def problems(self) -> list[str]:
+            """Also: the views must name hops that this model has."""
+            return super().problems() + self.view_problems(max(self.n_layers, 2 * self.hyper_layers))
+
+    def build(self, p: Params, graph: BipartiteGraph) -> Parts:
+        """NCL's parts and one objective more."""
+        parts = super().build(p, graph)
+        transport = subgraph_transport(p, graph, parts.encoder.adjacency, p.embedding_size)
+        return parts._replace(objectives=[*parts.objectives, transport])

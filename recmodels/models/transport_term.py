@@ -1,0 +1,127 @@
+"""The transport component: its keys and how they become an objective."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recmodels.distances import Geometry, GromovSolver, TransportDistance
+from recmodels.graph import Adjacency, BipartiteGraph
+from recmodels.losses import distance_bce, distance_infonce
+from recmodels.objectives import DistanceContrast, SubgraphTransport
+from recmodels.params import Params, param
+from recmodels.sampling import BfsSampler, HopSampler
+from recmodels.transport import Solver
+from recmodels.views import node_view, view_problem
+
+LOSSES = {"infonce": distance_infonce, "bce": distance_bce}
+SAMPLERS = {
+    "hops": HopSampler,
+    "bfs": lambda graph, hop1, hop2: BfsSampler(graph, 1 + hop1 + hop2),  # the same size, filled hop by hop
+}
+# How the solver's two loops are nested: IPOT takes one inner step per proximal step, Sinkhorn one proximal step.
+SOLVERS = {
+    "ipot": lambda p: Solver(p.ot_epsilon, outer=p.ot_iters, inner=1, gradient=p.ot_plan_grad),
+    "sinkhorn": lambda p: Solver(p.ot_epsilon, outer=1, inner=p.ot_iters, gradient=p.ot_plan_grad),
+}
+ENDS = ("view_a", "view_b")
+
+
+@dataclass(frozen=True)
+class TransportParams(Params):
+    """Keys of the transport term, for a model that has hops."""
+
+    ot_weight: float = param(ge=0)
+    ot_share: float = param(ge=0, le=1)
+    ot_centers: int | list[int] = param(ge=1)
+    ot_sides: str = param(choices=("separate", "joint"))
+    ot_sampler: str = param(choices=tuple(SAMPLERS))
+    ot_hop1: int = param(ge=0)
+    ot_hop2: int = param(ge=0)
+    ot_resample: str = param(choices=("batch", "epoch"))
+    ot_structure: str = param(choices=("adjacency", "feature"))
+    ot_view_a: str = param()
+    ot_view_b: str = param()
+    ot_cost: str = param(choices=("cosine", "exp_cosine", "exp_cosine_shifted"))
+    ot_cost_temperature: float = param(gt=0.0125)  # exp(1 / t) must stay finite in float32
+    ot_threshold: float = param(ge=0, le=1)
+    ot_threshold_scope: str = param(choices=("problem", "batch", "none"))
+    ot_solver: str = param(choices=tuple(SOLVERS))
+    ot_epsilon: float = param(gt=0)
+    ot_iters: int = param(ge=1)
+    ot_gw_epsilon: float = param(gt=0)
+    ot_gw_outer: int = param(ge=1)
+    ot_gw_inner: int = param(ge=1)
+    ot_gw_plan: str = param(choices=("gw", "wasserstein"))
+    ot_plan_grad: str = param(choices=("envelope", "unroll"))
+    ot_loss: str = param(choices=tuple(LOSSES))
+    ot_temperature: float = param(gt=0)
+    ot_gw_temperature: float = param(gt=0)
+    ot_negatives: list[str] = param(choices=ENDS)
+    ot_negatives_per_center: int | str = param(ge=1, choices=("all",))
+    ot_starts_at: int = param(ge=0)
+
+    def view_problems(self, n_hops: int) -> list[str]:
+        """What is wrong with the two views of a model whose last hop is `n_hops`."""
+        found = {key: view_problem(getattr(self, key), n_hops) for key in ("ot_view_a", "ot_view_b")}
+        return [f"{key}: {problem}" for key, problem in found.items() if problem]
+
+    def problems(self) -> list[str]:
+        """Checks that need more than one value."""
+        found = super().problems()
+        if self.ot_hop1 + self.ot_hop2 < 1:
+            found.append("ot_hop1: a subgraph needs a node besides its center: ot_hop1 + ot_hop2 must be >= 1")
+        if self.ot_sides == "separate" and (isinstance(self.ot_centers, int) or len(self.ot_centers) != 2):
+            found.append(f"ot_centers: ot_sides: separate needs [users, items], got {self.ot_centers!r}")
+        if not isinstance(self.ot_centers, int) and len(self.ot_centers) != 2:
+            found.append(f"ot_centers: must be [users, items] or one joint number, got {self.ot_centers!r}")
+        if not self.ot_negatives or len(set(self.ot_negatives)) < len(self.ot_negatives):
+            found.append(f"ot_negatives: must name view_a, view_b or both, once each, got {self.ot_negatives!r}")
+        return found
+
+
+def subgraph_transport(
+    p: TransportParams, graph: BipartiteGraph, adjacency: Adjacency, width: int
+) -> SubgraphTransport:
+    """The transport objective that the parameters describe.
+
+    Args:
+        p: the component's keys.
+        graph: the training graph.
+        adjacency: normalised, of the encoder.
+        width: d of the embeddings.
+    """
+    view_a, view_b = (node_view(text, graph, adjacency, width) for text in (p.ot_view_a, p.ot_view_b))
+    return SubgraphTransport(
+        _pools(p, graph),
+        SAMPLERS[p.ot_sampler](graph, p.ot_hop1, p.ot_hop2),
+        (view_a, view_b),
+        _distance(p),
+        _contrast(p),
+        weight=p.ot_weight,
+        starts_at=p.ot_starts_at,
+        resample=p.ot_resample,
+        uses_edges=p.ot_share > 0 and p.ot_structure == "adjacency",
+    )
+
+
+def _pools(p: TransportParams, graph: BipartiteGraph) -> list[list[tuple[Tensor, int]]]:
+    """For each contrast the node ids to draw centers from, with their number; isolated nodes are left out."""
+    users, items = (nodes[graph.degrees[nodes] > 0] for nodes in (graph.users, graph.items))
+    if isinstance(p.ot_centers, int):
+        return [[(torch.cat([users, items]), p.ot_centers)]]
+    pools = [(users, p.ot_centers[0]), (items, p.ot_centers[1])]
+    return [[pool] for pool in pools] if p.ot_sides == "separate" else [pools]
+
+
+def _distance(p: TransportParams) -> TransportDistance:
+    geometry = Geometry(p.ot_cost, p.ot_cost_temperature, p.ot_threshold, p.ot_threshold_scope)
+    gromov = GromovSolver(p.ot_gw_epsilon, p.ot_gw_outer, p.ot_gw_inner, p.ot_gw_plan) if p.ot_share > 0 else None
+    return TransportDistance(geometry, SOLVERS[p.ot_solver](p), gromov, has_wasserstein=p.ot_share < 1)
+
+
+def _contrast(p: TransportParams) -> DistanceContrast:
+    per_center = None if isinstance(p.ot_negatives_per_center, str) else p.ot_negatives_per_center
+    return DistanceContrast(
+        LOSSES[p.ot_loss], p.ot_temperature, p.ot_gw_temperature, p.ot_share, tuple(p.ot_negatives), per_center
+    )

@@ -1,0 +1,51 @@
+"""What every objective is: a named, weighted, scheduled scalar term."""
+
+import torch
+from torch import Tensor, nn
+
+from recmodels.records import Batch, Encoding
+
+
+class Objective(nn.Module):
+    """A term of the loss. `forward(encoding, batch)` returns the *unweighted* scalar; the model multiplies by `weight`.
+
+    Subclasses set `name` and write `forward`; they own their reduction and candidates.
+
+    Args:
+        weight: multiplier of the term; a model drops objectives of weight 0 altogether.
+        starts_at: first 0-based epoch in which the term counts.
+    """
+
+    name: str
+
+    def __init__(self, weight: float, starts_at: int = 0) -> None:
+        super().__init__()
+        self.weight, self.starts_at = weight, starts_at
+        self.generator: torch.Generator | None = None
+
+    def is_active(self, epoch: int) -> bool:
+        """Whether the term counts in this epoch."""
+        return epoch >= self.starts_at
+
+    def on_epoch_start(self, epoch: int, ego: Tensor, generator: torch.Generator) -> None:
+        """Called at the start of each active epoch, before the first batch.
+
+        Args:
+            epoch: 0-based.
+            ego: (N, d) current ego embeddings, detached.
+            generator: this objective's stream for this epoch.
+        """
+        self.generator = generator
+
+    def forward(self, encoding: Encoding, batch: Batch) -> Tensor:
+        """The unweighted scalar term of one batch."""
+        raise NotImplementedError(f"{type(self).__name__} does not compute a term")
+
+    def report(self) -> dict[str, float]:
+        """Named diagnostics of the epoch that just ended."""
+        return {}
+
+    def extra_repr(self) -> str:
+        """Name, weight and start of the term."""
+        start = f", starts_at={self.starts_at}" if self.starts_at else ""
+        return f"{self.name!r}, weight={self.weight:g}{start}"

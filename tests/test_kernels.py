@@ -1,0 +1,124 @@
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.testing import assert_close
+
+from recmodels import kernels
+from recmodels.graph import Adjacency
+from recmodels.kernels import gather, propagate, weighted_infonce_sum
+from recmodels.losses import infonce
+from tests.conftest import random_graph
+
+
+def _problem(dtype, n_anchors=37, n_candidates=23, width=5, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    make = lambda rows: F.normalize(torch.randn(rows, width, generator=generator, dtype=dtype), dim=-1)  # noqa: E731
+    anchors, candidates = make(n_anchors), make(n_candidates)
+    positives = candidates[torch.randint(n_candidates, (n_anchors,), generator=generator)]
+    weights = torch.randint(1, 4, (n_anchors,), generator=generator).to(dtype)
+    return [t.clone().requires_grad_() for t in (anchors, positives, candidates)], weights
+
+
+@pytest.mark.parametrize(("dtype", "atol", "rtol"), [(torch.float64, 1e-10, 1e-10), (torch.float32, 1e-5, 1e-5)])
+@pytest.mark.parametrize("temperature", [0.01, 0.1, 2.0])
+def test_streaming_contrast_equals_the_dense_one_in_value_and_gradient(dtype, atol, rtol, temperature, monkeypatch):
+    monkeypatch.setitem(kernels._CHUNK_BYTES, "cpu", 16 * 23 * 8)  # several chunks, the last one short
+    inputs, weights = _problem(dtype)
+    value = weighted_infonce_sum(*inputs, weights, temperature)
+    oracle_inputs = [t.detach().double().requires_grad_() for t in inputs]
+    oracle = (weights.double() * infonce(*oracle_inputs, temperature)).sum()
+    assert_close(value.double(), oracle, atol=atol, rtol=rtol)
+    for got, want in zip(
+        torch.autograd.grad(value * 3, inputs), torch.autograd.grad(oracle * 3, oracle_inputs), strict=True
+    ):
+        assert_close(got.double() / want.norm(), want / want.norm(), atol=atol, rtol=0)
+
+
+def test_streaming_contrast_passes_gradcheck():
+    inputs, weights = _problem(torch.float64, n_anchors=6, n_candidates=5, width=3)
+    assert torch.autograd.gradcheck(lambda *x: weighted_infonce_sum(*x, weights, 0.3), inputs)
+
+
+def test_a_repeated_anchor_is_the_same_as_its_count():
+    (anchors, positives, candidates), _ = _problem(torch.float64, n_anchors=4)
+    repeat = torch.tensor([0, 1, 1, 2, 3, 3, 3])
+    ones = torch.ones(7, dtype=torch.float64)
+    repeated = weighted_infonce_sum(anchors[repeat], positives[repeat], candidates, ones, 0.2)
+    counts = torch.tensor([1.0, 2, 1, 3], dtype=torch.float64)
+    assert_close(weighted_infonce_sum(anchors, positives, candidates, counts, 0.2), repeated, atol=1e-12, rtol=0)
+
+
+def test_adding_a_candidate_never_lowers_infonce():
+    (anchors, positives, candidates), weights = _problem(torch.float64)
+    values = [weighted_infonce_sum(anchors, positives, candidates[:n], weights, 0.1).item() for n in range(1, 24)]
+    assert all(later >= earlier for earlier, later in zip(values, values[1:], strict=False))
+
+
+def test_tiny_temperature_does_not_overflow():
+    inputs, weights = _problem(torch.float32)
+    value = weighted_infonce_sum(*inputs, weights, 1e-4)
+    assert torch.isfinite(value)
+    assert all(torch.isfinite(g).all() for g in torch.autograd.grad(value, inputs))
+
+
+def test_contrast_of_nothing_is_zero():
+    empty = torch.zeros(0, 5)
+    assert weighted_infonce_sum(empty, empty, torch.randn(3, 5), torch.zeros(0), 0.1).item() == 0
+
+
+def test_temperature_must_be_positive():
+    inputs, weights = _problem(torch.float32)
+    with pytest.raises(ValueError, match="temperature must be > 0, got 0"):
+        weighted_infonce_sum(*inputs, weights, 0)
+
+
+def test_propagate_equals_the_dense_product_in_value_and_gradient():
+    adjacency = random_graph().normalized_adjacency(torch.float64)
+    dense = adjacency.matrix().to_dense()
+    x = torch.randn(16, 4, dtype=torch.float64, requires_grad=True)
+    assert_close(propagate(adjacency, x), dense @ x, atol=1e-12, rtol=0)
+    assert torch.autograd.gradcheck(lambda t: propagate(adjacency, t), x)
+    assert torch.autograd.gradgradcheck(lambda t: propagate(adjacency, t).square(), x)
+
+
+def test_propagate_uses_the_stored_transpose_of_an_asymmetric_matrix():
+    dense = torch.tensor([[0.0, 2, 0], [0, 0, 3], [1, 0, 0]], dtype=torch.float64)
+    parts = [(m.crow_indices(), m.col_indices(), m.values()) for m in (dense.to_sparse_csr(), dense.T.to_sparse_csr())]
+    adjacency = Adjacency(*parts[0], transpose=Adjacency(*parts[1]))
+    x = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda t: propagate(adjacency, t), x)
+
+
+def test_propagate_works_under_autocast():
+    adjacency = random_graph().normalized_adjacency()
+    x = torch.randn(16, 4, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = propagate(adjacency, x.bfloat16())
+    assert out.dtype == torch.float32
+    out.sum().backward()
+    assert x.grad is not None
+
+
+def test_gather_adds_repeated_rows_in_the_backward_pass():
+    x = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    ids = torch.tensor([4, 1, 1, 0])
+    assert_close(gather(x, ids), x[ids])
+    (grad,) = torch.autograd.grad(gather(x, ids).sum(), x)
+    assert grad[:, 0].tolist() == [1, 2, 0, 0, 1]
+
+
+def test_gather_is_bit_reproducible_with_many_repeats():
+    x = torch.randn(300, 64, requires_grad=True)
+    ids = torch.randint(300, (20_000,), generator=torch.Generator().manual_seed(0))
+    upstream = torch.randn(20_000, 64)
+    grads = [torch.autograd.grad(gather(x, ids), x, upstream)[0] for _ in range(5)]
+    assert all(torch.equal(grads[0], g) for g in grads[1:])
+
+
+def test_kernels_leave_their_inputs_alone():
+    inputs, weights = _problem(torch.float32)
+    before = copy.deepcopy([t.detach() for t in inputs])
+    weighted_infonce_sum(*inputs, weights, 0.1).backward()
+    assert all(torch.equal(a, b) for a, b in zip(before, inputs, strict=True))
