@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from recmodels.costs import Masks, cosine, cosine_to_cost, threshold_cost
-from recmodels.transport import Solver, gromov_wasserstein, wasserstein
+from recmodels.transport import Plan, Solver, gromov_wasserstein, wasserstein
 
 
 class Clouds(NamedTuple):
@@ -24,16 +25,14 @@ class Clouds(NamedTuple):
 
 
 class Distances(NamedTuple):
-    """What was computed for P pairs; None for what was not asked for.
+    """Distances of P pairs.
 
     Attributes:
-        wasserstein: (P,), unit of the cost.
-        gromov: (P,), squared unit of the cost.
+        values: (P,) each, what was asked for: `wasserstein` in the unit of the cost, `gromov` in its square.
         marginal_error: (P,) the larger marginal error of the plans, detached.
     """
 
-    wasserstein: Tensor | None
-    gromov: Tensor | None
+    values: dict[str, Tensor]
     marginal_error: Tensor
 
 
@@ -79,6 +78,13 @@ class GromovSolver:
     inner: int
     traced_on: str
 
+    def solve(
+        self, structures: tuple[Tensor, Tensor], masks: Masks, gradient: str, traced: Tensor | None
+    ) -> tuple[Tensor, Plan]:
+        """Value (P,) and plan of two structures, (P, n, n) and (P, m, m)."""
+        solver = Solver(self.epsilon, outer=self.inner, inner=1, gradient=gradient)
+        return gromov_wasserstein(*structures, solver, self.outer, masks, traced)
+
 
 @dataclass(frozen=True)
 class TransportDistance:
@@ -101,23 +107,18 @@ class TransportDistance:
     def __call__(self, left: Clouds, right: Clouds) -> Distances:
         """Distances of P pairs."""
         masks = Masks(left.mask, right.mask)
-        value = plan = None
+        values, plans = {}, []
         if self.has_wasserstein or (self.gromov and self.gromov.traced_on == "wasserstein"):
             value, plan = wasserstein(self.geometry.between(left.x, right.x, masks), self.solver, masks)
-        if self.gromov is None:
-            return Distances(value, None, plan.marginal_error)
-        traced = plan.plan if self.gromov.traced_on == "wasserstein" else None
-        gromov, error = self._gromov(left, right, masks, traced)
-        error = error if plan is None else error.maximum(plan.marginal_error)
-        return Distances(value if self.has_wasserstein else None, gromov, error)
-
-    def _gromov(self, left: Clouds, right: Clouds, masks: Masks, traced: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Value and marginal error of Gromov-Wasserstein; (P,) each."""
-        solver = Solver(self.gromov.epsilon, outer=self.gromov.inner, inner=1, gradient=self.solver.gradient)
-        value, plan = gromov_wasserstein(
-            self._structure(left), self._structure(right), solver, self.gromov.outer, masks, traced
-        )
-        return value, plan.marginal_error
+            plans.append(plan)
+            values = {"wasserstein": value} if self.has_wasserstein else {}
+        if self.gromov:
+            traced = plans[0].plan if self.gromov.traced_on == "wasserstein" else None
+            structures = self._structure(left), self._structure(right)
+            value, plan = self.gromov.solve(structures, masks, self.solver.gradient, traced)
+            plans.append(plan)
+            values["gromov"] = value
+        return Distances(values, torch.stack([plan.marginal_error for plan in plans]).amax(0))
 
     def _structure(self, cloud: Clouds) -> Tensor:
         """(P, S, S) costs within one end: of its edges where they are given, otherwise of its embeddings."""

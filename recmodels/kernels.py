@@ -55,7 +55,7 @@ class _Propagate(torch.autograd.Function):
             return adjacency.matrix() @ x.to(adjacency.values.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]  # noqa: ANN401
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
         return propagate(ctx.adjacency.transpose, grad).to(ctx.dtype), None
 
 
@@ -104,7 +104,7 @@ class _WeightedInfoNCESum(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]  # noqa: ANN401
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         scaled = (grad * g for g in ctx.saved_tensors)
         return (*(g.to(dtype) for g, dtype in zip(scaled, ctx.dtypes, strict=True)), None, None)
 

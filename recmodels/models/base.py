@@ -14,6 +14,8 @@ from recmodels.objectives.base import Objective
 from recmodels.params import Params
 from recmodels.records import Batch, Encoding
 from recmodels.streams import global_streams, stream
+from recmodels.tables import PlainTable
+from recmodels.views import PropagationView
 
 
 class Parts(NamedTuple):
@@ -25,8 +27,8 @@ class Parts(NamedTuple):
         objectives: the terms of the loss.
     """
 
-    table: nn.Module
-    encoder: nn.Module
+    table: PlainTable
+    encoder: PropagationView
     objectives: list[Objective]
 
 
@@ -75,7 +77,7 @@ class GraphRecommender(GeneralRecommender):
 
     def active_objectives(self) -> list[Objective]:
         """The objectives that count in the current epoch."""
-        return [o for o in self.objectives if o.is_active(self.epoch)]
+        return [o for o in self.objectives if isinstance(o, Objective) and o.is_active(self.epoch)]
 
     def batch(self, interaction: Any) -> Batch:  # noqa: ANN401  (RecBole's Interaction)
         """RecBole's user and item ids as node ids."""

@@ -32,7 +32,7 @@ class NCL(LightGCN):
         m_step: int = param(ge=1)
         warm_up_step: int = param(ge=0)
 
-    def build(self, p: Params, graph: BipartiteGraph) -> Parts:
+    def build(self, p: Params, graph: BipartiteGraph) -> Parts:  # type: ignore[override]  # a model reads its own keys
         """LightGCN's parts, enough hops for the structure contrast, and the two contrasts."""
         parts = super().build(p, graph)
         hop = 2 * p.hyper_layers

@@ -26,7 +26,7 @@ class NCL_OT(NCL):  # noqa: N801  (published spelling)
             """Also: the views must name hops that this model has."""
             return super().problems() + self.view_problems(max(self.n_layers, 2 * self.hyper_layers))
 
-    def build(self, p: Params, graph: BipartiteGraph) -> Parts:
+    def build(self, p: Params, graph: BipartiteGraph) -> Parts:  # type: ignore[override]  # a model reads its own keys
         """NCL's parts and one objective more."""
         parts = super().build(p, graph)
         transport = subgraph_transport(p, graph, parts.encoder.adjacency, p.embedding_size)

@@ -1,5 +1,6 @@
 """The transport component: its keys and how they become an objective."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,13 +10,14 @@ from recmodels.distances import Geometry, GromovSolver, TransportDistance
 from recmodels.graph import Adjacency, BipartiteGraph
 from recmodels.losses import distance_bce, distance_infonce
 from recmodels.objectives import DistanceContrast, SubgraphTransport
+from recmodels.objectives.subgraph_transport import Sampler
 from recmodels.params import Params, param
 from recmodels.sampling import BfsSampler, HopSampler
 from recmodels.transport import Solver
 from recmodels.views import node_view, view_problem
 
 LOSSES = {"infonce": distance_infonce, "bce": distance_bce}
-SAMPLERS = {
+SAMPLERS: dict[str, Callable[[BipartiteGraph, int, int], Sampler]] = {
     "hops": HopSampler,
     "bfs": lambda graph, hop1, hop2: BfsSampler(graph, 1 + hop1 + hop2),  # the same size, filled hop by hop
 }
@@ -122,6 +124,6 @@ def _distance(p: TransportParams) -> TransportDistance:
 
 def _contrast(p: TransportParams) -> DistanceContrast:
     per_center = None if isinstance(p.ot_negatives_per_center, str) else p.ot_negatives_per_center
-    return DistanceContrast(
-        LOSSES[p.ot_loss], p.ot_temperature, p.ot_gw_temperature, p.ot_share, tuple(p.ot_negatives), per_center
-    )
+    temperatures = {"wasserstein": p.ot_temperature, "gromov": p.ot_gw_temperature}
+    weights = {"wasserstein": 1 - p.ot_share, "gromov": p.ot_share}
+    return DistanceContrast(LOSSES[p.ot_loss], temperatures, weights, tuple(p.ot_negatives), per_center)

@@ -21,7 +21,7 @@ class Objective(nn.Module):
     def __init__(self, weight: float, starts_at: int = 0) -> None:
         super().__init__()
         self.weight, self.starts_at = weight, starts_at
-        self.generator: torch.Generator | None = None
+        self.generator = torch.Generator()
 
     def is_active(self, epoch: int) -> bool:
         """Whether the term counts in this epoch."""

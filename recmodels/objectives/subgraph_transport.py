@@ -40,30 +40,25 @@ class DistanceContrast:
 
     Attributes:
         loss: `(positive (n,), negatives (n, K), temperature) -> (n,)`.
-        temperature: of the Wasserstein distances, > 0, in their unit.
-        gromov_temperature: of the Gromov-Wasserstein distances, > 0, in their unit.
-        share: weight of Gromov-Wasserstein in [0, 1]; Wasserstein has the rest.
+        temperatures: of each kind of distance (`wasserstein`, `gromov`), > 0, in its unit.
+        weights: of each kind of distance.
         negatives: which ends another center contributes: its `view_a`, its `view_b`, or both.
         per_center: other centers drawn for each center; None takes all others.
     """
 
     loss: Callable[[Tensor, Tensor, float], Tensor]
-    temperature: float
-    gromov_temperature: float
-    share: float
+    temperatures: dict[str, float]
+    weights: dict[str, float]
     negatives: tuple[str, ...]
     per_center: int | None
 
     def __call__(self, positive: Distances, negatives: list[Distances]) -> Tensor:
         """Mean over n centers; negatives of each kind hold n * k pairs, center by center."""
-        total = torch.zeros((), device=positive.marginal_error.device)
-        if positive.wasserstein is not None:
-            others = _by_center(positive.wasserstein, [d.wasserstein for d in negatives])
-            total = total + (1 - self.share) * self.loss(positive.wasserstein, others, self.temperature).mean()
-        if positive.gromov is not None:
-            others = _by_center(positive.gromov, [d.gromov for d in negatives])
-            total = total + self.share * self.loss(positive.gromov, others, self.gromov_temperature).mean()
-        return total
+        terms = []
+        for name, near in positive.values.items():
+            far = torch.cat([d.values[name].reshape(near.numel(), -1) for d in negatives], -1)
+            terms.append(self.weights[name] * self.loss(near, far, self.temperatures[name]).mean())
+        return torch.stack(terms).sum()
 
 
 class _Draw(NamedTuple):
@@ -114,7 +109,7 @@ class SubgraphTransport(Objective):
     def on_epoch_start(self, epoch: int, ego: Tensor, generator: torch.Generator) -> None:
         """Starts the epoch's stream; draws the epoch's subgraphs where they are not redrawn for each batch."""
         super().on_epoch_start(epoch, ego, generator)
-        self._seen = {"positive": [], "negative": [], "marginal_error": []}
+        self._seen = {}
         self._draws = [] if self.is_redrawn else self._draw(ego.device)
 
     def forward(self, encoding: Encoding, batch: Batch) -> Tensor:
@@ -155,14 +150,15 @@ class SubgraphTransport(Objective):
         return _clouds(z, places, draw, rows)._replace(adjacency=adjacency)
 
     def _note(self, positive: Distances, negatives: list[Distances]) -> None:
-        self._seen["positive"].append(_main(positive).detach().mean())
-        self._seen["negative"] += [_main(d).detach().mean() for d in negatives if _main(d).numel()]
-        errors = [d.marginal_error for d in (positive, *negatives) if d.marginal_error.numel()]
-        self._seen["marginal_error"].append(torch.cat(errors).max())
+        for role, pairs in (("positive", [positive]), ("negative", negatives)):
+            for name, value in ((name, value) for d in pairs for name, value in d.values.items() if value.numel()):
+                self._seen.setdefault(f"{role}_{name}", []).append(value.detach().mean())
+        errors = torch.cat([d.marginal_error for d in (positive, *negatives)])
+        self._seen.setdefault("marginal_error", []).append(errors.max())
 
     def report(self) -> dict[str, float]:
         """Mean distance of positives and of negatives, and the largest marginal error of the epoch."""
-        values = {name: torch.stack(seen) for name, seen in self._seen.items() if seen}
+        values = {name: torch.stack(seen) for name, seen in self._seen.items()}
         report = {name: float(seen.max() if name == "marginal_error" else seen.mean()) for name, seen in values.items()}
         if report.get("marginal_error", 0) > MARGINAL_WARNING:
             logger.warning(
@@ -176,13 +172,3 @@ class SubgraphTransport(Objective):
 def _clouds(z: Tensor, places: Tensor, draw: _Draw, rows: Tensor) -> Clouds:
     """Embeddings (M, d) put into the subgraphs `rows`."""
     return Clouds(gather(z, places[rows]), draw.subgraphs.mask[rows])
-
-
-def _main(distances: Distances) -> Tensor:
-    """Wasserstein where it was computed, otherwise Gromov-Wasserstein."""
-    return distances.gromov if distances.wasserstein is None else distances.wasserstein
-
-
-def _by_center(positive: Tensor, negatives: list[Tensor]) -> Tensor:
-    """(n, K) negatives of all kinds."""
-    return torch.cat([d.reshape(positive.numel(), -1) for d in negatives], -1)

@@ -62,7 +62,7 @@ class Trainer(RecboleTrainer):
         kwargs.setdefault("params", self.model.weight_parameters())
         return super()._build_optimizer(**kwargs)
 
-    def fit(  # type: ignore[override]
+    def fit(
         self,
         train_data: Any,
         valid_data: Any = None,
@@ -109,7 +109,7 @@ class Trainer(RecboleTrainer):
         self.finished = stop or self.next_epoch >= self.epochs
         return log
 
-    def _train_epoch(  # type: ignore[override]
+    def _train_epoch(
         self,
         train_data: Any,  # noqa: ANN401
         epoch_idx: int,
@@ -130,6 +130,7 @@ class Trainer(RecboleTrainer):
             for name, term in step.terms.items():
                 sums[f"train/{name}"] += term.detach()
             sums["train/loss"] += step.loss.detach()
+            assert step.norm is not None  # a step that was taken has its gradients
             sums["gradient_norm"] += step.norm
         means = {name: float(total) / taken for name, total in sums.items()}
         return means | ({"skipped_batches": float(skipped)} if skipped else {})
@@ -180,7 +181,7 @@ class Trainer(RecboleTrainer):
             self.best_valid_result = result
         return stop
 
-    def evaluate(  # type: ignore[override]
+    def evaluate(
         self,
         eval_data: Any,
         show_progress: bool = False,  # noqa: ANN401
