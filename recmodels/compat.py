@@ -161,6 +161,24 @@ def restore_counting_metrics() -> None:
     import_module("recbole.trainer.trainer").__dict__["Collector"] = CountingCollector
 
 
+def count_interactions(self: Any, interaction: Any) -> torch.Tensor:
+    """`Pop.calculate_loss` that counts every interaction of a batch; the loss is a constant with a gradient of zero."""
+    items = interaction[self.ITEM_ID].to(self.device)
+    self.item_cnt.index_add_(0, items, torch.ones_like(items).unsqueeze(-1))
+    self.max_cnt = self.item_cnt.max(dim=0)[0]
+    return self.fake_loss.sum() * 0
+
+
+def restore_popularity() -> None:
+    """The popularity baseline.
+
+    Why: `item_cnt[item] = item_cnt[item] + 1` counts an item once a batch however often it occurs, so with large
+    batches all popular items tie: recall@10 on ml-100k at batch 4096 is 0.02 instead of 0.11.
+    Remove when: RecBole's `Pop` accumulates.
+    """
+    import_module("recbole.model.general_recommender.pop").Pop.calculate_loss = count_interactions
+
+
 def apply() -> None:
     """Applies every shim; calling it again changes nothing."""
     restore_numpy_aliases()
@@ -169,6 +187,7 @@ def apply() -> None:
     restore_checkpoints()
     silence_tensorboard()
     restore_counting_metrics()
+    restore_popularity()
 
 
 apply()

@@ -2,19 +2,35 @@ import os
 import sys
 from pathlib import Path
 
-import pytest
-import torch
+# Read by torch and faiss when they are imported; on small tensors, threads that wait for each other cost most.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from recmodels.graph import BipartiteGraph
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+from recmodels.graph import BipartiteGraph  # noqa: E402
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves the torture out unless it is asked for by `-m torture`, whatever else `-m` selects."""
+    if "torture" in config.getoption("-m"):
+        return
+    for item in items:
+        if "torture" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="runs only with -m torture"))
 
 
 @pytest.fixture(autouse=True)
-def _isolated(tmp_path, monkeypatch):
+def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test runs in an empty folder and with arguments that RecBole would read if it could."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["pytest", "--learning_rate=9", "--epochs=7"])
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs leave an empty curves.png, because drawing takes ten times as long as a small run."""
+    monkeypatch.setattr("recmodels.training.curves.draw", lambda rows, metrics, path: path.touch())
 
 
 @pytest.fixture

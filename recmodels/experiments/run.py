@@ -95,6 +95,12 @@ def evaluate(run_dir: str) -> dict[str, float]:
     return make_trainer(session, folder).evaluate(session.splits.test)
 
 
+def test_untrained(resolved: Resolved) -> dict[str, float]:
+    """Test metrics of the model before its first step: the control of every trained result."""
+    session = prepare(resolved)
+    return make_trainer(session, Path(resolved.run.runs_dir)).evaluate(session.splits.test)
+
+
 def make_trainer(session: Session, folder: Path) -> Trainer:
     """The trainer of a session with its audit, curves, guard and checkpoints, in the order they need."""
     run, config = session.resolved.run, session.config

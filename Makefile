@@ -1,0 +1,50 @@
+# `make demo` and `make test` need Python 3.10 or 3.11 and make; everything else is installed into .venv.
+PYTHON ?= python3
+# A GPU or CPU build of torch is chosen here, e.g. TORCH="torch==2.13.0 --index-url ..."
+TORCH ?= torch==2.13.0
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# One thread a process: the tests run on several processes, and results do not depend on the machine's cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast test-slow torture lint types clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## */\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(READY): setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v in ((3, 10), (3, 11)) else "got Python %d.%d, expected 3.10 or 3.11: make PYTHON=python3.11 ... (README, Install, for later ones)" % v)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -c constraints.txt $(TORCH)
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	touch $@
+
+setup: $(READY)  ## create .venv with every dependency, once per change of them
+
+demo: $(READY)  ## train NCL_OT on ml-100k and compare it with popularity and an untrained model
+	$(BIN)/recmodels demo
+
+test: lint types test-fast test-slow  ## everything CI runs
+
+lint: $(READY)  ## ruff check and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)  ## mypy on the package
+	$(BIN)/mypy
+
+test-fast: $(READY)  ## tests of at most a few seconds
+	$(PYTEST) -m 'not slow and not torture'
+
+test-slow: $(READY)  ## longer tests: whole runs, resume, the notebook
+	$(PYTEST) -m slow
+
+torture: $(READY)  ## many kill -9 rounds
+	$(PYTEST) -m torture
+
+clean:  ## remove the environment, caches and build products; runs and data sets stay
+	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
