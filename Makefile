@@ -1,12 +1,13 @@
 # `make demo` and `make test` need Python 3.10 or 3.11 and make; everything else is installed into .venv.
 PYTHON ?= python3
-# A GPU or CPU build of torch is chosen here, e.g. TORCH="torch==2.13.0 --index-url ..."
+# What pip is told about torch: another build is chosen here.
 TORCH ?= torch==2.13.0
 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# One thread a process: the tests run on several processes, and results do not depend on the machine's cores.
+# As many test processes, of one thread each: threads of several processes on the same cores slow each other down.
+WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 
 .DEFAULT_GOAL := help
@@ -37,10 +38,10 @@ types: $(READY)  ## mypy on the package
 	$(BIN)/mypy
 
 test-fast: $(READY)  ## tests of at most a few seconds
-	$(PYTEST) -m 'not slow and not torture'
+	$(PYTEST) -n $(WORKERS) -m 'not slow and not torture'
 
 test-slow: $(READY)  ## longer tests: whole runs, resume, the notebook
-	$(PYTEST) -m slow
+	$(PYTEST) -n $(WORKERS) -m slow
 
 torture: $(READY)  ## many kill -9 rounds
 	$(PYTEST) -m torture

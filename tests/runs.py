@@ -12,7 +12,7 @@ import torch
 
 from recmodels.experiments.folder import CONFIG
 from recmodels.experiments.run import make_trainer
-from recmodels.experiments.session import Session, prepare, resolve_train
+from recmodels.experiments.session import PARAMS, Session, prepare, resolve_train
 from recmodels.files import write_text
 from recmodels.training.callbacks import Callback, EpochLog, Step
 from recmodels.training.trainer import Trainer
@@ -30,6 +30,8 @@ OPTIONS: dict[str, Any] = {
     "warm_up_step": 1,
     "m_step": 2,
     "ot_centers": [8, 8],
+    "ot_weight": 0.1,
+    "ot_epsilon": 0.05,
     "ot_iters": 5,
     "ot_negatives_per_center": 3,
     "show_progress": False,
@@ -54,13 +56,15 @@ def write_data(root: Path, name: str = "planted") -> Path:
 def options(root: Path, **overrides: Any) -> dict[str, Any]:  # noqa: ANN401
     """Overrides of a short run on the planted data under `root`; prototypes and transport are active.
 
-    An override of None takes a key out.
+    Keys of OPTIONS that belong to other models than the chosen one are left out.
     """
     if not (root / "data" / "planted").is_dir():
         write_data(root)
+    own = set(PARAMS[overrides.get("model", OPTIONS["model"])].keys())
+    foreign = {key for params in PARAMS.values() for key in params.keys()} - own
+    short = {key: value for key, value in OPTIONS.items() if key not in foreign}
     paths = {"data_path": str(root / "data"), "runs_dir": str(root / "runs")}
-    found = {**OPTIONS, "load_col": {"inter": ["user_id", "item_id"]}, **paths, **overrides}
-    return {key: value for key, value in found.items() if value is not None}
+    return {**short, "load_col": {"inter": ["user_id", "item_id"]}, **paths, **overrides}
 
 
 def arguments(root: Path, **overrides: Any) -> list[str]:  # noqa: ANN401

@@ -18,7 +18,9 @@ from tests.runs import Recorder, Started, files_of, options, same_state, start
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 # Only keys of LightGCN may stand beside it.
-PLAIN = dict.fromkeys(["num_clusters", "warm_up_step", "m_step", "ot_centers", "ot_iters", "ot_negatives_per_center"])
+PLAIN: dict[str, Any] = dict.fromkeys(
+    ["num_clusters", "warm_up_step", "m_step", "ot_centers", "ot_iters", "ot_negatives_per_center"]
+)
 
 
 def recorded(root: Path, name: str = "run", **overrides: Any) -> tuple[Started, Recorder]:  # noqa: ANN401
@@ -29,7 +31,7 @@ def recorded(root: Path, name: str = "run", **overrides: Any) -> tuple[Started, 
 
 def test_an_epochs_values_are_means_over_its_batches_of_unweighted_terms(tmp_path: Path) -> None:
     started, recorder = recorded(tmp_path, epochs=2)
-    weights = {objective.name: objective.weight for objective in started.session.model.objectives}
+    weights = {name: objective.weight for name, objective in objectives(started).items()}
     assert set(weights) == {"bpr", "reg", "ssl", "proto", "ot"}
     for log in recorder.logs:
         steps = [step for step in recorder.steps if step[0] == log.epoch]
@@ -53,6 +55,10 @@ def test_a_batch_larger_than_the_data_is_one_step_and_curves_do_not_depend_on_th
     assert difference == pytest.approx(9.9 * light.logs[0].values["train/ot"], rel=1e-5)
 
 
+def objectives(started: Started) -> dict[str, Any]:
+    return {str(objective.name): objective for objective in started.session.model.objectives}
+
+
 def norm_of_first_gradient(root: Path) -> float:
     return recorded(root, "probe", epochs=1, train_batch_size=100_000)[1].steps[0][4]
 
@@ -63,7 +69,7 @@ def moved(root: Path, name: str, norm: float, **overrides: Any) -> tuple[torch.T
     started = start(root, name, **overrides)
     before = started.session.model.table().detach().clone()
     factor = norm / norm_of_first_gradient(root)
-    for objective in started.session.model.objectives:
+    for objective in objectives(started).values():
         objective.weight *= factor
     recorder = started.watch(Recorder())
     started.fit()
@@ -100,7 +106,7 @@ def test_mixed_precision_on_the_cpu_trains_with_finite_terms(tmp_path: Path, sca
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_every_learner_lowers_the_ranking_loss(tmp_path: Path, learner: str) -> None:
     rate = {"sgd": 20.0, "adagrad": 0.05}.get(learner, 0.01)
-    started, recorder = recorded(tmp_path, model="LightGCN", epochs=6, learner=learner, learning_rate=rate, **PLAIN)
+    started, recorder = recorded(tmp_path, model="LightGCN", epochs=6, learner=learner, learning_rate=rate)
     assert type(started.trainer.optimizer).__name__.lower() == learner
     assert recorder.logs[-1].values["train/bpr"] < 0.97 * recorder.logs[0].values["train/bpr"]
 

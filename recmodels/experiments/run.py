@@ -2,11 +2,12 @@
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from recmodels.config import Resolved
-from recmodels.errors import UserError
+from recmodels.errors import CheckpointError, UserError
 from recmodels.experiments.folder import (
     BEST,
     CONFIG,
@@ -88,10 +89,9 @@ def evaluate(run_dir: str) -> dict[str, float]:
     """
     folder = existing_run_folder(run_dir)
     session = prepare(resolve_run(run_dir))
-    if not (folder / BEST).is_file() and not (folder / LAST).is_file():
-        raise UserError(f"{folder} has no {BEST} yet: its first epoch is not finished; --resume={folder} continues it")
-    best = checkpoint.load_newest(folder / BEST, session.identity, logger.warning)
-    session.model.load_state_dict(best["weights"])
+    if not (folder / BEST).is_file() and not is_finished(folder):
+        raise UserError(f"{folder} has no {BEST} yet: no epoch is validated; --resume={folder} continues it")
+    _load_best(session, folder)
     return make_trainer(session, folder).evaluate(session.splits.test)
 
 
@@ -128,13 +128,28 @@ def _run(session: Session, folder: Path, state: dict[str, Any] | None = None) ->
         trainer = make_trainer(session, folder)
         logger.info(describe_session(session, folder))
         if state is not None:
-            trainer.load_state_dict(state)
+            _give(trainer.load_state_dict, state, folder / LAST)
             logger.info("resuming after %d finished epochs", trainer.next_epoch)
         trainer.fit(splits.train, splits.valid, show_progress=run.show_progress)
-        best = checkpoint.load_newest(folder / BEST, session.identity, logger.warning)
-        session.model.load_state_dict(best["weights"])
+        best = _load_best(session, folder)
         test = trainer.evaluate(splits.test)
         write_arrays(folder / USERS, test_users(session, trainer.recorder.per_user))
         write_text(folder / RESULT, json.dumps(result(session, trainer, best, test), indent=2) + "\n")
         logger.info(describe_test(session, test, best["epoch"], folder))
     return folder
+
+
+def _load_best(session: Session, folder: Path) -> dict[str, Any]:
+    """Gives the model the weights of the best epoch; returns the whole checkpoint."""
+    best = checkpoint.load_newest(folder / BEST, session.identity, logger.warning)
+    _give(lambda state: session.model.load_state_dict(state["weights"]), best, folder / BEST)
+    return best
+
+
+def _give(load: Callable[[dict[str, Any]], object], state: dict[str, Any], path: Path) -> None:
+    """Loads a checkpoint of the right model and data, whose sizes or entries may still be those of another run."""
+    try:
+        load(state)
+    except (RuntimeError, KeyError, ValueError) as error:
+        reason = f"no entry {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{path}: does not fit the {CONFIG} beside it: {reason}") from error

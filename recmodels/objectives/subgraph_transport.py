@@ -105,6 +105,7 @@ class SubgraphTransport(Objective):
         self.is_redrawn, self.uses_edges = schedule["resample"] == "batch", schedule["uses_edges"]
         self._draws: list[_Draw] = []
         self._seen: dict[str, list[Tensor]] = {}
+        self._has_warned = False
 
     def on_epoch_start(self, epoch: int, ego: Tensor, generator: torch.Generator) -> None:
         """Starts the epoch's stream; draws the epoch's subgraphs where they are not redrawn for each batch."""
@@ -160,7 +161,8 @@ class SubgraphTransport(Objective):
         """Mean distance of positives and of negatives, and the largest marginal error of the epoch."""
         values = {name: torch.stack(seen) for name, seen in self._seen.items()}
         report = {name: float(seen.max() if name == "marginal_error" else seen.mean()) for name, seen in values.items()}
-        if report.get("marginal_error", 0) > MARGINAL_WARNING:
+        if report.get("marginal_error", 0) > MARGINAL_WARNING and not self._has_warned:
+            self._has_warned = True
             logger.warning(
                 "transport plans are %.3g off their marginals (limit %g): raise ot_iters, ot_gw_inner or the epsilons",
                 report["marginal_error"],

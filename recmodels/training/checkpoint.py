@@ -23,8 +23,8 @@ _SCALARS = (bool, int, float, str, type(None))
 def save(path: str | Path, state: Mapping[str, Any]) -> None:
     """Writes `state` so that a kill at any moment leaves a loadable file.
 
-    The file is written under a temporary name in the same folder and synced; the existing file is kept as
-    `previous(path)`; then the new one takes its place in one step. A temporary that a killed process left behind is
+    The file is written under a temporary name in the same folder and synced; it takes the place of the existing one in
+    one step; that one is then kept as `previous(path)`. A temporary that a killed process left behind is
     overwritten by the next save. One process at a time may save to one path.
 
     Args:
@@ -44,10 +44,13 @@ def save(path: str | Path, state: Mapping[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         _write(temporary, payload)
-        _keep_previous(path)
+        kept = _keep_previous(path)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+    if kept is not None:  # only now: the replaced file may be damaged, and its predecessor the only whole one
+        os.replace(kept, previous(path))
+        kept.unlink(missing_ok=True)  # rename(2) does nothing when both names are the same file
     _sync_folder(path.parent)
 
 
@@ -130,18 +133,17 @@ def _write(path: Path, payload: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def _keep_previous(path: Path) -> None:
+def _keep_previous(path: Path) -> Path | None:
+    """A second name of the file at `path`, for after its replacement; None when there is no file."""
     if not path.exists():
-        return
-    temporary = path.with_name(f".{path.name}.prev.tmp")
-    temporary.unlink(missing_ok=True)
+        return None
+    kept = path.with_name(f".{path.name}.prev.tmp")
+    kept.unlink(missing_ok=True)
     try:
-        os.link(path, temporary)
+        os.link(path, kept)
     except OSError:  # a file system without hard links
-        shutil.copyfile(path, temporary)
-    os.replace(temporary, previous(path))
-    # rename(2) does nothing when both names are the same file, as after a kill between the two replacements.
-    temporary.unlink(missing_ok=True)
+        shutil.copyfile(path, kept)
+    return kept
 
 
 def _sync_folder(folder: Path) -> None:

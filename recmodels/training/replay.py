@@ -15,6 +15,8 @@ from recmodels.training.callbacks import Step
 
 _NOT_THE_CAUSE = (str(Path(torch.__file__).parent), __file__)  # frames to pass over when a source line is named
 
+_UNINITIALIZED = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")  # their values mean nothing
+
 
 class RandomStates(NamedTuple):
     """Where the random streams of a model stand.
@@ -97,8 +99,9 @@ class _Trace(TorchFunctionMode):
         self._running = [type(model).__name__]
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        self._see(result, getattr(func, "__name__", str(func)))
+        result, name = func(*args, **(kwargs or {})), getattr(func, "__name__", str(func))
+        if name not in _UNINITIALIZED:
+            self._see(result, name)
         return result
 
     def enter(self, name: str) -> Callable[..., None]:

@@ -1,0 +1,200 @@
+"""The command line: one message for a mistake, before any work, and nothing left behind."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from recmodels import cli
+from recmodels.experiments import run
+from recmodels.experiments.session import resolve_train
+from tests.runs import CHECKOUT, arguments, files_of, options, python, write_data
+
+pytestmark = pytest.mark.usefixtures("undrawn")
+
+# What is added to a correct command line, and what the one message must contain.
+MISTAKES: dict[str, tuple[list[str], list[str]]] = {
+    "mistyped key": (
+        ["--learning_rte=0.1"],
+        ["learning_rte: unknown key of NCL_OT; did you mean 'learning_rate'?", "(from "],
+    ),
+    "mistyped key of the model": (["--ot_wieght=0.1"], ["ot_wieght: unknown key", "did you mean 'ot_weight'?"]),
+    "key of another model": (
+        ["--model=LightGCN"],
+        ["ot_centers: unknown key of LightGCN; it belongs to NCL_OT", "m_step: unknown key of LightGCN"],
+    ),
+    "wrong type": (
+        ["--learning_rate=abc"],
+        ["learning_rate: expected a number, got 'abc' (str)", "(from "],
+    ),
+    "out of range": (["--ot_share=1.5"], ["ot_share: must be <= 1, got 1.5"]),
+    "wrong choice": (["--ot_solver=sinkhron"], ["'ipot', 'sinkhorn'", "got 'sinkhron'", "did you mean 'sinkhorn'?"]),
+    "infinite": (["--learning_rate=.inf"], ["learning_rate: expected a number, got inf", "it must be finite"]),
+    "refused key": (["--nproc=2"], ["nproc: 2 is refused: a run is one process on one device"]),
+    "refused evaluation": (["--eval_args={mode: uni100}"], ["eval_args.mode: 'uni100' is refused"]),
+    "unknown view": (["--ot_view_a=hop:9"], ["ot_view_a:", "hop:9"]),
+    "unknown model": (
+        ["--model=NCL_TO"],
+        ["model: unknown model 'NCL_TO', expected one of LightGCN, NCL, NCL_OT", "did you mean 'NCL_OT'?"],
+    ),
+    "absent data set": (
+        ["--dataset=plantde"],
+        ["data set 'plantde': no folder", "plantde.inter", "did you mean 'planted'?"],
+    ),
+    "data set with a path": (["--dataset=../planted"], ["dataset: expected the name of a folder, got '../planted'"]),
+    "missing file": (["--config_files=absent.yaml"], ["config_files: absent.yaml: cannot be read"]),
+    "bad YAML": (["--config_files=bad.yaml"], ["config_files: bad.yaml, line 3: "]),
+    "value that is no YAML": (["--topk=[10"], ["topk: '[10'"]),
+    "argument without dashes": (["epochs=3"], ["epochs=3: unexpected argument; write --epochs=3"]),
+    "no value": (["--epochs="], ["epochs: no value; write --epochs=VALUE"]),
+    "two values": (["--epochs=4"], ["epochs: given twice, as 3 and 4; keep one"]),
+    "empty file": (["--dataset=empty"], ["empty.inter, line 1: got an empty file; expected a header"]),
+    "header only": (["--dataset=header"], ["header.inter: got a header and no rows"]),
+    "everything filtered": (
+        ['--user_inter_num_interval="[1000,inf)"'],
+        ["none of", "interactions is left after filtering", "Loosen val_interval, user_inter_num_interval"],
+    ),
+    "full folder": (["--run_dir=full"], ["--run_dir=full: the folder is not empty; choose another folder"]),
+    "folder that cannot be made": (["--runs_dir=bad.yaml"], ["cannot create the run folder bad.yaml/", "--run_dir"]),
+}
+REPLACED = {"--dataset", "--model", "--runs_dir", "--learning_rate"}
+
+
+def command_line(added: list[str]) -> list[str]:
+    """A correct command line with arguments replaced or added."""
+    keys = {argument.partition("=")[0] for argument in added} & REPLACED
+    return [given for given in arguments(Path()) if given.partition("=")[0] not in keys] + added
+
+
+def write_traps() -> None:
+    write_data(Path())
+    for name, text in (("empty", ""), ("header", "user_id:token\titem_id:token\n")):
+        (Path("data") / name).mkdir()
+        (Path("data") / name / f"{name}.inter").write_text(text)
+    Path("bad.yaml").write_text("seed: 1\nepochs: [3\n")
+    Path("full").mkdir()
+    Path("full/notes.txt").touch()
+
+
+def message_of(given: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The message of a mistake: the only output, with exit code 2, and nothing changed on disk."""
+    before = files_of(Path()), sorted(Path().rglob("*"))
+    assert cli.main(given) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("error: ") == 1
+    assert "Traceback" not in err
+    assert (files_of(Path()), sorted(Path().rglob("*"))) == before
+    return err
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_message_and_leaves_nothing_behind(mistake: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write_traps()
+    added, words = MISTAKES[mistake]
+    message = message_of(["train", *command_line(added)], capsys)
+    for expected in words:
+        assert expected in message
+
+
+def test_the_correct_command_line_of_these_tests_trains(capsys: pytest.CaptureFixture[str]) -> None:
+    write_traps()
+    assert cli.main(["train", *command_line(["--run_dir=run"])]) == 0
+    assert json.loads(Path("run/result.json").read_text())["epochs_run"] == 3
+    assert "evaluate again: recmodels evaluate run" in capsys.readouterr().err
+
+
+def test_all_mistakes_are_reported_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    write_traps()
+    message = message_of(["train", *command_line(["--learning_rte=1", "--ot_share=2", "--seed=x"])], capsys)
+    assert "3 problems" in message
+    assert all(key in message for key in ("learning_rte: ", "ot_share: ", "seed: "))
+
+
+def test_a_mistake_in_a_file_names_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    write_traps()
+    Path("mine.yaml").write_text("ot_share: 2\n")
+    message = message_of(["train", *command_line(["--config_files=mine.yaml"])], capsys)
+    assert "ot_share: must be <= 1, got 2.0 (from mine.yaml)" in message
+
+
+def test_resume_takes_no_other_options(capsys: pytest.CaptureFixture[str]) -> None:
+    for other, name in (("--epochs=9", "epochs"), ("--run_dir=x", "run_dir")):
+        message = message_of(["train", "--resume=runs/a", other], capsys)
+        assert f"--resume keeps the run's own configuration, got also ['{name}']" in message
+        assert "--config_files=runs/a/config.yaml" in message
+
+
+def test_resume_and_evaluate_want_a_run_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("empty").mkdir()
+    for command in (["train", "--resume={}"], ["evaluate", "{}"]):
+        given = [word.format("absent") for word in command]
+        assert "error: no run folder absent" in message_of(given, capsys)
+        given = [word.format("empty") for word in command]
+        assert "error: empty is not a run folder: it has no config.yaml" in message_of(given, capsys)
+
+
+@pytest.mark.parametrize("given", [[], ["a", "b"], ["--run_dir=a"]])
+def test_evaluate_takes_exactly_one_folder(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    message = message_of(["evaluate", *given], capsys)
+    assert f"evaluate takes one run folder, got {given}; try recmodels evaluate --help" in message
+
+
+def test_evaluate_of_an_unfinished_run_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("run").mkdir()
+    Path("run/config.yaml").write_text(resolve_train(options(Path())).dump())
+    message = message_of(["evaluate", "run"], capsys)
+    assert "run has no checkpoint.pt yet: no epoch is validated; --resume=run continues it" in message
+
+
+def test_evaluate_prints_the_metrics_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    run.train(resolve_train(options(Path())), "run")
+    capsys.readouterr()
+    assert cli.main(["evaluate", "run"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(Path("run/result.json").read_text())["test"]
+
+
+def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    message = message_of(["trian"], capsys)
+    assert "unknown command 'trian'; did you mean 'train'?" in message
+    assert "usage: recmodels COMMAND" in message
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ([], ["usage: recmodels COMMAND", "train", "evaluate"]),
+        (["--help"], ["usage: recmodels COMMAND"]),
+        (["train", "--help"], ["LightGCN, NCL, NCL_OT", "--resume=RUN_DIR", "Exit codes"]),
+        (["train", "--epochs=3", "-h"], ["--config_files=FILES"]),
+        (["evaluate", "--help"], ["usage: recmodels evaluate RUN_DIR"]),
+    ],
+)
+def test_help_is_printed_and_nothing_else_happens(
+    given: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(given) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert all(word in out for word in words)
+    assert list(Path().iterdir()) == []
+
+
+def test_an_interrupt_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "train", interrupted)
+    assert cli.main(["train", *arguments(Path())]) == 130
+    assert "--resume=RUN_DIR continues after the last finished epoch" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_script_works_from_another_folder(tmp_path: Path) -> None:
+    script = str(CHECKOUT / "run_recbole.py")
+    done = python([script, *arguments(tmp_path, epochs=1)], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "runs"]
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert (folder / "result.json").is_file()

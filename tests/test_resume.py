@@ -1,0 +1,313 @@
+"""Resume: a run that was interrupted anywhere ends with the files of one that was not."""
+
+import csv
+import io
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from recmodels import cli
+from recmodels.experiments import run
+from recmodels.experiments.session import Session, resolve_train
+from recmodels.training import checkpoint
+from recmodels.training.callbacks import Callback, EpochLog
+from recmodels.training.trainer import Trainer
+from tests.runs import MEASURED, files_of, options, same_state, write_data
+
+pytestmark = pytest.mark.usefixtures("undrawn")
+# m_step 2 and warm-up 1: the E-steps are at epochs 1, 3, 5. Patience 1 stops the run before its last epoch.
+SETTINGS: dict[str, Any] = {"epochs": 12, "stopping_step": 1, "eval_step": 1, "learning_rate": 0.05}
+
+
+class Interrupted(Exception):  # noqa: N818  (stands for a kill)
+    """Stands for the end of the process."""
+
+
+class Stop(Callback):
+    """Interrupts a run in an epoch: at its start, between its best and its last checkpoint, or after both."""
+
+    def __init__(self, epoch: int, moment: str) -> None:
+        self.epoch, self.moment = epoch, moment
+
+    def on_epoch_start(self, trainer: Trainer, epoch: int) -> None:
+        self._stop("start", epoch)
+
+    def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:
+        self._stop("end", log.epoch)
+
+    def _stop(self, moment: str, epoch: int) -> None:
+        if (moment, epoch) == (self.moment, self.epoch):
+            raise Interrupted
+
+    def put_into(self, trainer: Trainer) -> Trainer:
+        """Adds itself after the callback that saves, and breaks that one between its two files."""
+        saving: Any = trainer.callbacks[-1]
+        save_last = saving._save_last
+
+        def broken(of: Trainer) -> None:
+            self._stop("between", of.next_epoch - 1)
+            save_last(of)
+
+        saving._save_last = broken
+        trainer.callbacks.append(self)
+        return trainer
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """All that must not depend on interruptions."""
+    result = json.loads((folder / "result.json").read_text())
+    rows = [
+        {key: value for key, value in row.items() if "seconds" not in key}
+        for row in csv.DictReader(io.StringIO((folder / "curves.csv").read_text()))
+    ]
+    with np.load(folder / "test_users.npz", allow_pickle=False) as users:
+        arrays = {name: users[name].tolist() for name in users.files}
+    best = checkpoint.load(folder / "checkpoint.pt", None)
+    return {
+        "result": {key: value for key, value in result.items() if key not in MEASURED},
+        "curves": rows,
+        "users": arrays,
+        "config": (folder / "config.yaml").read_text(),
+        "best": {name: value.tolist() for name, value in best["weights"].items()},
+        "last": checkpoint.load(folder / "last.pt", None)["weights"]["table.weight"].tolist(),
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the undisturbed run; its data are in the folder above."""
+    root = tmp_path_factory.mktemp("resume")
+    return run.train(resolve_train(options(root, **SETTINGS)), str(root / "whole"))
+
+
+def interrupted(whole: Path, folder: Path, stop: Stop, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run with the settings of `whole` in `folder`, interrupted."""
+
+    def make(session: Session, at: Path, original: Any = run.make_trainer) -> Trainer:  # noqa: ANN401
+        return stop.put_into(original(session, at))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "make_trainer", make)
+        with pytest.raises(Interrupted):
+            run.train(resolve_train(options(whole.parent, **SETTINGS)), str(folder))
+    assert not (folder / "result.json").exists()
+    return folder
+
+
+def test_the_undisturbed_run_stops_early_with_prototypes_active(whole: Path) -> None:
+    found = outcome(whole)
+    assert 3 < found["result"]["epochs_run"] < SETTINGS["epochs"]
+    assert found["result"]["best_epoch"] == found["result"]["epochs_run"] - 3  # patience + 1 without improvement
+    assert [row["epoch"] for row in found["curves"] if row["train/proto"]] == [
+        str(epoch) for epoch in range(1, found["result"]["epochs_run"])
+    ]
+
+
+MOMENTS = [(0, "start"), (0, "between"), (1, "start"), (1, "between"), (2, "end"), (3, "start"), (3, "end")]
+
+
+@pytest.mark.parametrize(("epoch", "moment"), MOMENTS)
+def test_an_interrupted_run_ends_like_the_undisturbed_one(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int, moment: str
+) -> None:
+    folder = interrupted(whole, tmp_path / "run", Stop(epoch, moment), monkeypatch)
+    assert cli.main(["train", f"--resume={folder}"]) == 0
+    assert outcome(folder) == outcome(whole)
+
+
+def test_a_run_interrupted_after_its_early_stop_only_tests(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = outcome(whole)["result"]["epochs_run"] - 1
+    folder = interrupted(whole, tmp_path / "run", Stop(stopped, "end"), monkeypatch)
+    before = (folder / "last.pt").read_bytes()
+    run.resume(str(folder))
+    assert outcome(folder) == outcome(whole)
+    assert (folder / "last.pt").read_bytes() == before
+
+
+def test_a_run_interrupted_twice_ends_like_the_undisturbed_one(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = interrupted(whole, tmp_path / "run", Stop(1, "between"), monkeypatch)
+    with monkeypatch.context() as patch:
+        original = run.make_trainer
+        patch.setattr(run, "make_trainer", lambda session, at: Stop(3, "start").put_into(original(session, at)))
+        with pytest.raises(Interrupted):
+            run.resume(str(folder))
+    run.resume(str(folder))
+    assert outcome(folder) == outcome(whole)
+    assert "resuming after 3 finished epochs" in (folder / "log.txt").read_text()
+
+
+def test_resuming_a_finished_run_says_so_and_touches_nothing(whole: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = files_of(whole)
+    assert cli.main(["train", f"--resume={whole}"]) == 0
+    assert files_of(whole) == before
+    assert f"{whole} is finished; nothing to resume, nothing changed" in caplog.messages
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_anew(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shutil.copy(whole / "config.yaml", folder)
+    run.resume(str(folder))
+    assert outcome(folder) == outcome(whole)
+
+
+def unfinished(whole: Path, folder: Path) -> Path:
+    """A copy of the finished run that lacks its result."""
+    shutil.copytree(whole, folder)
+    (folder / "result.json").unlink()
+    return folder
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_a_truncated_last_checkpoint_is_replaced_by_the_one_before(
+    whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = unfinished(whole, tmp_path / "run")
+    truncate(folder / "last.pt")
+    run.resume(str(folder))
+    assert outcome(folder) == outcome(whole)
+    (warning,) = [message for message in caplog.messages if ": truncated" in message]
+    assert warning.startswith(f"{folder / 'last.pt'}: truncated")
+    assert warning.endswith(f"using {folder / 'last.prev.pt'} instead")
+
+
+def test_a_kill_while_a_damaged_file_is_replaced_keeps_the_whole_one(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = unfinished(whole, tmp_path / "run")
+    truncate(folder / "last.pt")
+    replace = os.replace
+
+    def killed(source: Path, target: Path) -> None:
+        replace(source, target)
+        if target in (folder / "last.pt", folder / "last.prev.pt"):
+            raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        with pytest.raises(Interrupted):
+            run.resume(str(folder))
+    run.resume(str(folder))
+    assert outcome(folder) == outcome(whole)
+
+
+def refusal(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """The one message of a refused resume, which changes no checkpoint and gives no result."""
+    before = {path: content for path, content in files_of(folder).items() if path != "log.txt"}
+    capsys.readouterr()
+    assert cli.main(["train", f"--resume={folder}"]) == 2
+    assert {path: content for path, content in files_of(folder).items() if path != "log.txt"} == before
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    return line
+
+
+def test_two_truncated_checkpoints_are_refused(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = unfinished(whole, tmp_path / "run")
+    truncate(folder / "last.pt")
+    truncate(folder / "last.prev.pt")
+    message = refusal(folder, capsys)
+    assert "no usable checkpoint" in message
+    assert f"{folder / 'last.pt'}: truncated" in message
+    assert f"{folder / 'last.prev.pt'}: truncated" in message
+
+
+class Bomb:
+    """A pickle that makes a folder when it is loaded."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, (str(self.marker),)
+
+
+def other_model(state: dict[str, Any], folder: Path) -> None:
+    checkpoint.save(folder / "last.pt", state | {"model": "LightGCN"})
+
+
+def other_data(state: dict[str, Any], folder: Path) -> None:
+    checkpoint.save(folder / "last.pt", state | {"split_sha256": "0" * 64})
+
+
+def other_size(state: dict[str, Any], folder: Path) -> None:
+    weights = {name: value[..., :1] for name, value in state["weights"].items()}
+    checkpoint.save(folder / "last.pt", state | {"weights": weights})
+
+
+def best_instead_of_last(state: dict[str, Any], folder: Path) -> None:
+    shutil.copy(folder / "checkpoint.pt", folder / "last.pt")
+
+
+def foreign_file(state: dict[str, Any], folder: Path) -> None:
+    torch.save(state["weights"], folder / "last.pt")
+
+
+def pickle_bomb(state: dict[str, Any], folder: Path) -> None:
+    bomb = {"format": checkpoint.FORMAT, "version": checkpoint.VERSION, "x": Bomb(folder.parent / "exploded")}
+    torch.save(state | bomb, folder / "last.pt")
+
+
+@pytest.mark.parametrize(
+    ("put", "words"),
+    [
+        (other_model, "belongs to another run: model: got 'LightGCN', expected 'NCL_OT'"),
+        (other_data, "belongs to another run: split_sha256: got '0000"),
+        (other_size, "last.pt"),
+        (best_instead_of_last, "last.pt"),
+        (foreign_file, "not a recmodels checkpoint"),
+        (pickle_bomb, "holds pickled code or objects, which are never executed"),
+    ],
+)
+def test_a_foreign_last_checkpoint_is_refused_and_not_executed(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], put: Any, words: str
+) -> None:
+    folder = unfinished(whole, tmp_path / "run")
+    put(checkpoint.load(folder / "last.pt", None), folder)
+    (folder / "last.prev.pt").unlink(missing_ok=True)
+    assert words in refusal(folder, capsys)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_data_that_changed_since_the_run_are_refused(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = unfinished(whole, tmp_path / "run")
+    path = write_data(tmp_path) / "planted" / "planted.inter"
+    path.write_text(path.read_text().replace("u7\t", "u8\t", 1))
+    config = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(config.replace(str(whole.parent / "data"), str(tmp_path / "data")))
+    assert "split_sha256: got" in refusal(folder, capsys)
+
+
+def test_a_folder_that_is_no_run_is_refused_by_name(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    assert f"{tmp_path / 'empty'} is not a run folder: it has no config.yaml" in refusal(tmp_path / "empty", capsys)
+    message = refusal(whole.with_name("whola"), capsys)
+    assert f"no run folder {whole.with_name('whola')}; runs in {whole.parent}: whole" in message
+
+
+def test_a_resumed_state_is_the_saved_one(whole: Path) -> None:
+    session = run.prepare(run.resolve_run(str(whole)))
+    state = checkpoint.load(whole / "last.pt", session.identity)
+    trainer = run.make_trainer(session, whole)
+    trainer.load_state_dict(state)
+    again = trainer.state_dict()
+    assert again.keys() == state.keys() - session.identity.keys()
+    assert same_state(again["weights"], state["weights"])
+    for name in ("next_epoch", "finished", "learning_rate", "early_stop", "best_valid_result", "callbacks"):
+        assert again[name] == state[name], name
