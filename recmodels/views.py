@@ -40,8 +40,10 @@ class PropagationView(nn.Module):
         hops = [ego]
         for _ in range(self.n_hops + self.n_extra_hops):
             hops.append(propagate(self.adjacency, hops[-1]))
-        final = torch.stack(hops[: self.n_hops + 1]).mean(0)
-        return Encoding(ego, tuple(hops), final)
+        total = hops[0] + hops[1]  # a running sum: stacking would copy every hop
+        for hop in hops[2 : self.n_hops + 1]:
+            total = total + hop
+        return Encoding(ego, tuple(hops), total / (self.n_hops + 1))
 
     def extra_repr(self) -> str:
         """Number of hops."""

@@ -61,7 +61,7 @@ def options(root: Path, **overrides: Any) -> dict[str, Any]:  # noqa: ANN401
     if not (root / "data" / "planted").is_dir():
         write_data(root)
     own = set(PARAMS[overrides.get("model", OPTIONS["model"])].keys())
-    foreign = {key for params in PARAMS.values() for key in params.keys()} - own
+    foreign = set[str]().union(*(params.keys() for params in PARAMS.values())) - own
     short = {key: value for key, value in OPTIONS.items() if key not in foreign}
     paths = {"data_path": str(root / "data"), "runs_dir": str(root / "runs")}
     return {**short, "load_col": {"inter": ["user_id", "item_id"]}, **paths, **overrides}

@@ -221,6 +221,14 @@ def test_objectives_switch_on_in_their_epoch(tmp_path: Path) -> None:
         assert [log.epoch for log in recorder.logs if f"train/{name}" in log.values] == list(range(first, 4))
 
 
+def test_prototypes_are_clustered_anew_every_m_step_epochs(tmp_path: Path) -> None:
+    _, recorder = recorded(tmp_path, epochs=6, warm_up_step=1, m_step=2)
+    centroids = [weights["objectives.3.user_centroids"] for weights in recorder.weights]
+    assert not centroids[0].any()
+    changed = [epoch for epoch in range(1, 6) if not torch.equal(centroids[epoch], centroids[epoch - 1])]
+    assert changed == [1, 3, 5]
+
+
 def test_a_validation_is_that_of_the_epochs_own_weights(tmp_path: Path) -> None:
     _, recorder = recorded(tmp_path, epochs=3)
     fresh = start(tmp_path, "fresh", epochs=3)

@@ -1,67 +1,83 @@
-"""Small data sets that go through RecBole's data path, and untrained models on them."""
+"""Planted data whose answer is known, through RecBole's data path, and untrained models on them."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from recbole.data.interaction import Interaction
+from torch import Tensor
 
+from recmodels.data.split import interactions
 from recmodels.experiments.session import Session, prepare, resolve_train
 from recmodels.models import GraphRecommender
-from recmodels.streams import global_streams
+from recmodels.objectives import Objective
+from tests.runs import options
 
-N_GROUPS = 4
-GROUP = 15  # users of a group, and items of a group
-
-# All ratings are interactions, no filter.
-PLAIN_DATA = {"load_col": {"inter": ["user_id", "item_id"]}, "val_interval": None, "user_inter_num_interval": None}
+N_GROUPS, GROUP_SIZE = 4, 15  # 15 users and 15 items a group
 
 
-def write_interactions(folder: Path, name: str, pairs: Iterable[tuple[int, int]]) -> None:
-    """An atomic file `<folder>/<name>/<name>.inter` of (user, item) pairs."""
-    rows = [f"u{user}\ti{item}" for user, item in pairs]
-    (folder / name).mkdir(parents=True)
-    (folder / name / f"{name}.inter").write_text("\n".join(["user_id:token\titem_id:token", *rows]) + "\n")
+def write_groups(root: Path, inside: float = 0.8, across: float = 0.05) -> None:
+    """The data set of `session`: 60 x 60; a pair of one group is kept with probability `inside`, others `across`."""
+    group = torch.arange(N_GROUPS * GROUP_SIZE) // GROUP_SIZE
+    probability = torch.where(group[:, None] == group, inside, across)
+    likes = torch.rand(probability.shape, generator=torch.Generator().manual_seed(0)) < probability
+    rows = [f"u{user}\ti{item}" for user, item in likes.nonzero().tolist()]
+    folder = root / "data" / "planted"
+    folder.mkdir(parents=True)
+    (folder / "planted.inter").write_text("\n".join(["user_id:token\titem_id:token", *rows]) + "\n")
 
 
-def planted_pairs(seed: int = 0, inside: float = 0.5, noise: float = 0.08) -> list[tuple[int, int]]:
-    """60 x 60, four groups: pairs of one group with probability `inside`, pairs across groups `noise`."""
-    generator = torch.Generator().manual_seed(seed)
-    group = torch.arange(N_GROUPS * GROUP) // GROUP
-    probability = torch.where(group[:, None] == group[None, :], inside, noise)
-    users, items = (torch.rand(probability.shape, generator=generator) < probability).nonzero(as_tuple=True)
-    return list(zip(users.tolist(), items.tolist(), strict=True))
+def session(root: Path, **overrides: Any) -> Session:  # noqa: ANN401
+    """Data, split and an untrained model on the planted data of `root`."""
+    return prepare(resolve_train(options(root, **overrides)))
 
 
-def session(folder: Path, name: str, model: str, **overrides: Any) -> Session:
-    """An untrained model on a data set that `write_interactions` wrote."""
-    given = {"model": model, "dataset": name, "data_path": str(folder), "gpu_id": "", "show_progress": False}
-    return prepare(resolve_train(given | PLAIN_DATA | overrides))
+def triples(of: Session, size: int = 64) -> Interaction:
+    """The first training interactions with fixed negatives: the same whatever the seed of the session."""
+    users, items = (torch.from_numpy(ids[:size]) for ids in interactions(of.splits.train))
+    negatives = torch.randint(1, of.model.n_items, (size,), generator=torch.Generator().manual_seed(0))
+    return Interaction({of.model.USER_ID: users, of.model.ITEM_ID: items, of.model.NEG_ITEM_ID: negatives})
 
 
-def first_batch(of: Session) -> Interaction:
-    """The first batch of triples of the training loader."""
-    with global_streams(0, "negatives"):
-        return next(iter(of.splits.train))
+def objective(model: GraphRecommender, name: str) -> Objective:
+    """The objective of that name."""
+    (found,) = (o for o in model.objectives if isinstance(o, Objective) and o.name == name)
+    return found
 
 
-def groups(of: Session) -> torch.Tensor:
-    """(N,) planted group of each node; -1 for padding."""
-    model, dataset = of.model, of.splits.dataset
+def scores(model: GraphRecommender) -> Tensor:
+    """(n_users, n_items) scores of all pairs, padding included."""
+    users = torch.arange(model.n_users)
+    with torch.no_grad():
+        return model.full_sort_predict(Interaction({model.USER_ID: users})).view(model.n_users, -1)
+
+
+def groups(of: Session) -> Tensor:
+    """(N,) planted group of each node, read from the raw ids; -1 for padding."""
+    dataset = of.splits.dataset
     names = [*dataset.field2id_token[dataset.uid_field], *dataset.field2id_token[dataset.iid_field]]
-    assert len(names) == model.graph.n_nodes
-    return torch.tensor([-1 if name == "[PAD]" else int(name[1:]) // GROUP for name in names])
+    return torch.tensor([-1 if name == "[PAD]" else int(name[1:]) // GROUP_SIZE for name in names])
+
+
+def unseen(of: Session) -> Tensor:
+    """(n_users, n_items) bool: real pairs that are not in training."""
+    users, items = interactions(of.splits.train)
+    mask = torch.ones(of.model.n_users, of.model.n_items, dtype=torch.bool)
+    mask[users, items] = False
+    mask[0], mask[:, 0] = False, False
+    return mask
 
 
 def top1_in_group(of: Session) -> float:
-    """Share of users whose best item outside their training set belongs to their group."""
-    model: GraphRecommender = of.model
-    model.eval()
-    users = model.graph.users
-    scores = model.full_sort_predict(Interaction({model.USER_ID: users})).view(len(users), -1).clone()
-    seen = model.graph.has_edge(users[:, None].expand_as(scores), torch.arange(model.n_items) + model.n_users + 0 * users[:, None])
-    scores[seen] = -torch.inf
-    scores[:, 0] = -torch.inf
-    of_node = groups(of)
-    return float((of_node[users] == of_node[scores.argmax(1) + model.n_users]).float().mean())
+    """Share of users whose best unseen item belongs to their group."""
+    user_groups, item_groups = groups(of).split([of.model.n_users, of.model.n_items])
+    best = scores(of.model.eval()).masked_fill(~unseen(of), -torch.inf).argmax(1)
+    return float((item_groups[best] == user_groups)[1:].double().mean())
+
+
+def chance(of: Session) -> float:
+    """The same for a ranking that knows nothing: mean share of the group among the unseen items."""
+    user_groups, item_groups = groups(of).split([of.model.n_users, of.model.n_items])
+    candidates = unseen(of)
+    of_group = candidates & (user_groups[:, None] == item_groups)
+    return float((of_group.sum(1) / candidates.sum(1).clamp(min=1))[1:].double().mean())

@@ -1,0 +1,139 @@
+"""Distances of clouds against one problem at a time, without masks, by plain formulas."""
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from recmodels.distances import Clouds, Distances, Geometry, GromovSolver, TransportDistance
+from recmodels.transport import Solver, gromov_wasserstein, wasserstein
+
+EXACT = {"atol": 1e-10, "rtol": 1e-10}
+SIZES = ((4, 3), (2, 4), (1, 1))  # valid places of the two ends of three pairs, of four each
+COSINE = Geometry("cosine", 0.5, 0.0, "none")
+SOLVER = Solver(0.1, outer=1, inner=20)
+GROMOV = GromovSolver(0.1, outer=3, inner=7, traced_on="gw")
+
+
+def plain_cost(similarity: Tensor, geometry: Geometry) -> Tensor:
+    """The cost of one problem (n, m), formula by formula."""
+    exponent = -similarity / geometry.temperature
+    cost = {
+        "cosine": 1 - similarity,
+        "exp_cosine": exponent.exp(),
+        "exp_cosine_shifted": (exponent - exponent.max()).exp(),
+    }[geometry.cost]
+    if geometry.scope == "none":
+        return cost
+    return torch.relu(cost - cost.min() - geometry.threshold * (cost.max() - cost.min()))
+
+
+def plain_cosine(x: Tensor, y: Tensor) -> Tensor:
+    """Cosines of rows, (n, d) and (m, d) to (n, m)."""
+    return (x @ y.T) / (x.norm(dim=1)[:, None] * y.norm(dim=1))
+
+
+def one_pair(of: TransportDistance, x: Tensor, y: Tensor, edges: Tensor | None = None) -> dict[str, Tensor]:
+    """Distances of one pair of unpadded clouds (n, d) and (m, d)."""
+    value, plan = wasserstein(plain_cost(plain_cosine(x, y), of.geometry)[None], of.solver)
+    values = {"wasserstein": value[0]} if of.has_wasserstein else {}
+    if of.gromov:
+        left = plain_cost(plain_cosine(x, x) if edges is None else edges, of.geometry)
+        right = plain_cost(plain_cosine(y, y), of.geometry)
+        solver = Solver(of.gromov.epsilon, of.gromov.inner, 1, of.solver.gradient)
+        traced = plan.plan if of.gromov.traced_on == "wasserstein" else None
+        gromov, _ = gromov_wasserstein(left[None], right[None], solver, of.gromov.outer, traced_plan=traced)
+        values["gromov"] = gromov[0]
+    return values
+
+
+def _clouds(side: int, edges: bool = False) -> Clouds:
+    """Three clouds of four places; what lies in padded places is large and must not be seen."""
+    generator = torch.Generator().manual_seed(side)
+    x = torch.randn(3, 4, 5, dtype=torch.float64, generator=generator)
+    mask = torch.arange(4) < torch.tensor([sizes[side] for sizes in SIZES])[:, None]
+    x[~mask] = 1e3
+    upper = (torch.rand(3, 4, 4, generator=generator) < 0.5).double().triu(1)
+    return Clouds(x.requires_grad_(), mask, (upper + upper.mT) if edges else None)
+
+
+@pytest.mark.parametrize("cost", ["cosine", "exp_cosine", "exp_cosine_shifted"])
+@pytest.mark.parametrize("scope", ["none", "problem"])
+@pytest.mark.parametrize("edges", [False, True])
+@pytest.mark.parametrize("traced_on", ["gw", "wasserstein"])
+@pytest.mark.parametrize("gradient", ["envelope", "unroll"])
+def test_padded_batches_equal_one_pair_at_a_time(
+    cost: str, scope: str, edges: bool, traced_on: str, gradient: str
+) -> None:
+    solver = Solver(0.1, outer=1, inner=20, gradient=gradient)
+    of = TransportDistance(Geometry(cost, 0.5, 0.1, scope), solver, GromovSolver(0.1, 3, 7, traced_on))
+    left, right = _clouds(0, edges), _clouds(1)
+    got = of(left, right)
+    for pair, (n, m) in enumerate(SIZES):
+        block = None if left.adjacency is None else left.adjacency[pair, :n, :n]
+        want = one_pair(of, left.x[pair, :n], right.x[pair, :m], block)
+        assert set(got.values) == set(want) == {"wasserstein", "gromov"}
+        for name, value in want.items():
+            assert_close(got.values[name][pair], value, **EXACT)
+            # One node has no range of directions: cos = 1 sits on the clamp, where the two gradients may differ.
+            if n > 1:
+                grads = [torch.autograd.grad(v, [left.x, right.x], retain_graph=True, allow_unused=True)
+                         for v in (got.values[name][pair], value)]  # fmt: skip
+                for mine, plain in zip(*grads, strict=True):
+                    assert_close(
+                        torch.zeros(1) if mine is None else mine, torch.zeros(1) if plain is None else plain, atol=1e-8,
+                        rtol=1e-8,
+                    )  # fmt: skip
+
+
+def test_only_what_was_asked_for_is_given() -> None:
+    ends = _clouds(0), _clouds(1)
+    for has_wasserstein, gromov in itertools.product((True, False), (GROMOV, None)):
+        if has_wasserstein or gromov:
+            found = TransportDistance(COSINE, SOLVER, gromov, has_wasserstein)(*ends)
+            assert isinstance(found, Distances)
+            assert ("wasserstein" in found.values, "gromov" in found.values) == (has_wasserstein, gromov is not None)
+            assert found.marginal_error.shape == (3,)
+
+
+def test_the_wasserstein_plan_can_be_traced_without_giving_its_distance() -> None:
+    ends = _clouds(0), _clouds(1)
+    traced = GromovSolver(0.1, 3, 7, "wasserstein")
+    both, alone = (TransportDistance(COSINE, SOLVER, traced, has)(*ends) for has in (True, False))
+    assert set(alone.values) == {"gromov"}
+    assert torch.equal(alone.values["gromov"], both.values["gromov"])
+
+
+def test_the_marginal_error_is_the_larger_one_of_the_two_plans() -> None:
+    ends = _clouds(0), _clouds(1)
+    rough = Solver(0.01, outer=1, inner=1)
+    both = TransportDistance(COSINE, rough, GROMOV)(*ends).marginal_error
+    first = TransportDistance(COSINE, rough)(*ends).marginal_error
+    second = TransportDistance(COSINE, rough, GROMOV, has_wasserstein=False)(*ends).marginal_error
+    assert torch.equal(both, first.maximum(second))
+    assert first.max() > 1e-2
+
+
+def test_scope_batch_takes_the_range_of_costs_over_all_valid_pairs() -> None:
+    left, right = _clouds(0), _clouds(1)
+    got = TransportDistance(Geometry("cosine", 0.5, 0.3, "batch"), SOLVER)(left, right).values["wasserstein"]
+    costs = [
+        1 - plain_cosine(left.x[pair, :n], right.x[pair, :m]) for pair, (n, m) in enumerate(SIZES)
+    ]
+    low, high = min(c.min() for c in costs), max(c.max() for c in costs)
+    want = [wasserstein(torch.relu(c - low - 0.3 * (high - low))[None], SOLVER)[0][0] for c in costs]
+    assert_close(got, torch.stack(want), **EXACT)
+
+
+def test_a_cloud_is_nearest_to_itself_and_gromov_does_not_see_rotations() -> None:
+    left, right = _clouds(0), _clouds(1)
+    sharp = TransportDistance(COSINE, Solver(0.05, outer=200, inner=1), GromovSolver(0.05, 10, 100, "gw"))
+    itself, other = sharp(left, left).values, sharp(left, right).values
+    assert_close(itself["wasserstein"], torch.zeros(3, dtype=torch.float64), atol=1e-3, rtol=0)
+    assert (other["wasserstein"] > itself["wasserstein"] + 0.1)[:2].all()
+    rotation, _ = torch.linalg.qr(torch.randn(5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(4)))
+    turned = right._replace(x=right.x @ rotation)
+    assert_close(sharp(left, turned).values["gromov"], other["gromov"], atol=1e-9, rtol=1e-9)
+    assert (sharp(left, turned).values["wasserstein"] - other["wasserstein"]).abs().max() > 0.05

@@ -1,0 +1,153 @@
+import re
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+from torch_geometric.nn import GATConv, LGConv
+
+from recmodels.graph import BipartiteGraph
+from recmodels.records import Encoding
+from recmodels.views import (
+    AttentionView,
+    HopView,
+    MeanView,
+    NextHopView,
+    PropagationView,
+    node_view,
+    view_problem,
+)
+from tests.conftest import random_graph
+
+WIDTH, N_HOPS = 4, 3
+NODES = torch.tensor([5, 12, 5, 1, 0])  # a node twice, and an isolated one
+
+
+def _ego(graph: BipartiteGraph) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(graph.n_nodes, WIDTH, dtype=torch.float64, generator=generator).requires_grad_()
+
+
+def _encoded(graph: BipartiteGraph, n_extra_hops: int = 0) -> Encoding:
+    return PropagationView(graph.normalized_adjacency(torch.float64), N_HOPS, n_extra_hops)(_ego(graph))
+
+
+def _edges(graph: BipartiteGraph) -> Tensor:
+    """(2, E): neighbor, node; one entry of the CSR form at a time."""
+    bounds = graph.indptr.tolist()
+    pairs = [(graph.indices[k], v) for v in range(graph.n_nodes) for k in range(bounds[v], bounds[v + 1])]
+    return torch.tensor(pairs).T
+
+
+def _dense(graph: BipartiteGraph) -> Tensor:
+    adjacency = torch.zeros(graph.n_nodes, graph.n_nodes, dtype=torch.float64)
+    adjacency[tuple(_edges(graph))] = 1
+    scale = adjacency.sum(1).clamp(min=1).rsqrt()
+    return scale[:, None] * adjacency * scale
+
+
+@pytest.mark.parametrize("n_extra_hops", [0, 2])
+def test_propagation_is_repeated_multiplication_read_out_over_the_first_hops(n_extra_hops: int) -> None:
+    graph = random_graph()
+    encoding, dense = _encoded(graph, n_extra_hops), _dense(graph)
+    hops = [_ego(graph)]
+    for _ in range(N_HOPS + n_extra_hops):
+        hops.append(dense @ hops[-1])
+    assert len(encoding.hops) == len(hops)
+    for got, want in zip(encoding.hops, hops, strict=True):
+        assert_close(got, want, atol=1e-12, rtol=1e-12)
+    assert_close(encoding.final, sum(hops[: N_HOPS + 1]) / (N_HOPS + 1), atol=1e-12, rtol=1e-12)
+    assert encoding.hops[0] is encoding.ego
+
+
+def test_propagation_is_pyg_lgconv() -> None:
+    graph = random_graph()
+    encoding, layer, want = _encoded(graph), LGConv(), _ego(graph)
+    for hop in encoding.hops[1:]:
+        want = layer(want, _edges(graph))
+        assert_close(hop, want, atol=1e-12, rtol=1e-12)
+
+
+def test_hop_views_read_that_hop() -> None:
+    encoding = _encoded(random_graph())
+    for hop in range(-N_HOPS - 1, N_HOPS + 1):
+        assert torch.equal(HopView(hop)(encoding, NODES), encoding.hops[hop][NODES])
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 3), (1, 2), (2, 2)])
+def test_mean_views_average_both_ends_and_what_is_between(first: int, last: int) -> None:
+    encoding = _encoded(random_graph())
+    want = sum(encoding.hops[hop][NODES] for hop in range(first, last + 1)) / (last - first + 1)
+    assert_close(MeanView(first, last)(encoding, NODES), want, atol=1e-14, rtol=1e-14)
+
+
+def test_the_next_hop_is_one_multiplication_more() -> None:
+    graph = random_graph()
+    encoding = _encoded(graph)
+    view = NextHopView(graph.normalized_adjacency(torch.float64))
+    want = (_dense(graph) @ encoding.hops[-1])[NODES]
+    assert_close(view(encoding, NODES), want, atol=1e-12, rtol=1e-12)
+    assert_close(view(encoding, NODES), _encoded(graph, 1).hops[-1][NODES], atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("nodes", [torch.arange(16), NODES], ids=["all", "some"])
+def test_attention_over_asked_nodes_is_pyg_gatconv_over_the_graph(nodes: Tensor) -> None:
+    graph = random_graph()
+    encoding, view = _encoded(graph), AttentionView(graph, WIDTH, 1).double()
+    whole = GATConv(WIDTH, WIDTH, add_self_loops=True).double()
+    whole.load_state_dict(view.attention.state_dict())
+    got, want = view(encoding, nodes), whole(encoding.hops[1], _edges(graph))[nodes]
+    assert_close(got, want, atol=1e-12, rtol=1e-12)
+    probe = torch.randn(got.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    for mine, theirs in zip(
+        torch.autograd.grad((got * probe).sum(), [encoding.ego, *view.parameters()]),
+        torch.autograd.grad((want * probe).sum(), [encoding.ego, *whole.parameters()]),
+        strict=True,
+    ):
+        assert_close(mine, theirs, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("text", ["hop:0", "hop:-1", "hop:3", "mean:0-3", "mean:2-2", "next", "gat:0", "gat:-2"])
+def test_every_form_names_a_view_that_passes_gradients_to_all_it_parts(text: str) -> None:
+    graph = random_graph()
+    encoding, adjacency = _encoded(graph), graph.normalized_adjacency(torch.float64)
+    assert view_problem(text, N_HOPS) is None
+    view = node_view(text, graph, adjacency, WIDTH).double()
+    out = view(encoding, NODES)
+    assert out.shape == (len(NODES), WIDTH)
+    for gradient in torch.autograd.grad(out.square().sum(), [encoding.ego, *view.parameters()]):
+        assert gradient.isfinite().all()
+        assert gradient.abs().sum() > 0
+
+
+def test_the_forms_name_the_views_with_their_numbers() -> None:
+    graph = random_graph()
+    make = lambda text: node_view(text, graph, graph.normalized_adjacency(), WIDTH)  # noqa: E731
+    assert repr(make("hop:-2")) == "HopView(-2)"
+    assert repr(make("mean:1-3")) == "MeanView(1..3)"
+    assert isinstance(make("next"), NextHopView)
+    attention = make("gat:2")
+    assert isinstance(attention, AttentionView)
+    assert attention.hop == 2
+    assert {tuple(p.shape) for p in attention.parameters()} == {(WIDTH, WIDTH), (1, 1, WIDTH), (WIDTH,)}
+
+
+@pytest.mark.parametrize("text", ["", "hop", "hop:", "hop:1.5", "hop:x", "mean:1", "mean:-1-2", "next:1", "gta:1", "Hop:1"])
+def test_an_unknown_form_is_an_error_that_lists_the_forms(text: str) -> None:
+    want = f"must be hop:K, mean:I-J, next or gat:K, got {text!r}"
+    assert view_problem(text, N_HOPS) == want
+    graph = random_graph()
+    with pytest.raises(ValueError, match=re.escape(want)):
+        node_view(text, graph, graph.normalized_adjacency(), WIDTH)
+
+
+@pytest.mark.parametrize("text", ["hop:4", "hop:-5", "gat:4", "gat:-5", "mean:0-4", "mean:5-6"])
+def test_a_hop_that_does_not_exist_is_a_problem(text: str) -> None:
+    problem = view_problem(text, N_HOPS)
+    assert problem is not None
+    assert "names a hop outside 0..3" in problem
+    assert problem.endswith(f"got {text!r}")
+
+
+def test_a_range_upside_down_names_the_right_one() -> None:
+    assert view_problem("mean:3-1", N_HOPS) == "must name the lower hop first, got 'mean:3-1'; did you mean 'mean:1-3'?"
