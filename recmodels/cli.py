@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from recmodels.errors import NonFiniteError, ParamError, UserError
+from recmodels.errors import ParamError, TrainingError, UserError
 from recmodels.typed_values import nearest
 
 _USAGE = """\
@@ -71,7 +71,7 @@ def guarded(command: Callable[[list[str]], None], arguments: list[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except NonFiniteError as error:
+    except TrainingError as error:
         print(f"training stopped: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -83,22 +83,22 @@ def guarded(command: Callable[[list[str]], None], arguments: list[str]) -> int:
 def train(arguments: list[str]) -> None:
     """`recmodels train`: a new run, or `--resume`."""
     from recmodels.experiments import run, session  # here, so that --help and mistakes answer at once
-    from recmodels.layers import parse_argv
+    from recmodels.layers import take_option
 
     if "-h" in arguments or "--help" in arguments:
         print(_TRAIN_USAGE.format(models=", ".join(session.PARAMS)))
         return
-    given = parse_argv(arguments)
-    resumed, run_dir = given.pop("resume", None), given.pop("run_dir", None)
+    resumed, others = take_option(arguments, "resume")
     if resumed is None:
-        run.train(session.resolve_train(given), None if run_dir is None else str(run_dir))
+        run_dir, others = take_option(others, "run_dir")
+        run.train(session.resolve_train(others), run_dir)
         return
-    if given or run_dir is not None:
+    if others:
         raise ParamError(
-            f"--resume keeps the run's own configuration, got also {sorted(given) or ['run_dir']}; leave them out, or "
-            f"start a new run with --config_files={Path(str(resumed)) / 'config.yaml'}"
+            f"--resume keeps the run's own configuration, got also {' '.join(others)}; leave them out, or start a new "
+            f"run with --config_files={Path(resumed) / 'config.yaml'}"
         )
-    run.resume(str(resumed))
+    run.resume(resumed)
 
 
 def evaluate(arguments: list[str]) -> None:
@@ -119,11 +119,10 @@ def demo(arguments: list[str]) -> None:
         print(_DEMO_USAGE)
         return
     from recmodels.experiments import demo as demonstration
-    from recmodels.layers import parse_argv
+    from recmodels.layers import parse_argv, take_option
 
-    given = parse_argv(arguments)
-    run_dir = given.pop("run_dir", None)
-    scores = demonstration.demo(given, None if run_dir is None else str(run_dir))
+    run_dir, others = take_option(arguments, "run_dir")
+    scores = demonstration.demo(parse_argv(others), run_dir)
     print(demonstration.describe(scores))
     if not demonstration.is_success(scores):
         raise SystemExit(1)

@@ -21,5 +21,13 @@ class CheckpointError(UserError, RuntimeError):
     """A checkpoint or run folder is truncated, foreign or of an unknown version."""
 
 
-class NonFiniteError(RuntimeError):
+class TrainingError(RuntimeError):
+    """Training cannot go on; the command line prints the reason and exits with code 1."""
+
+
+class NonFiniteError(TrainingError):
     """A loss or gradient became NaN or infinite and the policy gave up."""
+
+
+class AuditError(TrainingError):
+    """Part of a model is not trained although it looks as if it were."""

@@ -183,6 +183,32 @@ def read_argv(argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     return values, problems
 
 
+def take_option(argv: Sequence[str], name: str) -> tuple[str | None, list[str]]:
+    """Takes an option that is no configuration key off a command line.
+
+    Args:
+        argv: arguments without the program.
+        name: of the option, given as `--name=VALUE` or `--name VALUE`.
+
+    Returns:
+        Its text, None where it is not given, and the other arguments.
+
+    Raises:
+        ParamError: it has no value, or is given twice.
+    """
+    rest, found = list(argv), [place for place, word in enumerate(argv) if word.partition("=")[0] == f"--{name}"]
+    if not found:
+        return None, rest
+    if len(found) > 1:
+        raise ParamError(f"{name}: given {len(found)} times; keep one")
+    _, equals, text = rest.pop(found[0]).partition("=")
+    if not equals and found[0] < len(rest) and not rest[found[0]].startswith("-"):
+        text = rest.pop(found[0])
+    if not text.strip():
+        raise ParamError(f"{name}: no value; write --{name}=FOLDER")
+    return text, rest
+
+
 def _next_argument(rest: list[str]) -> tuple[str, str]:
     """Takes one key and its text from the front of the list."""
     word, equals, text = rest.pop(0).partition("=")
@@ -203,5 +229,11 @@ def _argument_value(key: str, text: str) -> Any:
     if key in ("model", "dataset"):
         return text.strip()
     if key == "config_files" and not text.strip().startswith("["):
-        return [part for part in (text.split(",") if "," in text else text.split()) if part.strip()]
+        return (
+            [text]
+            if Path(text).is_file()
+            else [part for part in re.split("," if "," in text else r"\s+", text) if part]
+        )
+    if key.endswith("_inter_num_interval") and text.strip()[0] in "[(":
+        return text.strip()  # [5,inf) is no YAML, and RecBole's users write it without inner quotes
     return load_yaml(text, f"{key}: {text!r}")

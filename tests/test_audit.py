@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from recmodels.errors import ParamError
+from recmodels.errors import AuditError, ParamError
 from recmodels.records import Batch
-from recmodels.training.audit import AuditError, GradientAudit, gradient_shares, orphans
+from recmodels.training.audit import GradientAudit, gradient_shares, orphans
 from recmodels.training.callbacks import EpochLog, Step
 
 BATCH = Batch(torch.tensor([1, 2]), torch.tensor([3, 4]), torch.tensor([5, 5]))

@@ -120,9 +120,9 @@ def test_a_mistake_in_a_file_names_the_file(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_resume_takes_no_other_options(capsys: pytest.CaptureFixture[str]) -> None:
-    for other, name in (("--epochs=9", "epochs"), ("--run_dir=x", "run_dir")):
+    for other in ("--epochs=9", "--run_dir=x"):
         message = message_of(["train", "--resume=runs/a", other], capsys)
-        assert f"--resume keeps the run's own configuration, got also ['{name}']" in message
+        assert f"--resume keeps the run's own configuration, got also {other};" in message
         assert "--config_files=runs/a/config.yaml" in message
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from recmodels import layers
 from recmodels.errors import ParamError
-from recmodels.layers import Layer, dump_yaml, load_yaml, merge, parse_argv
+from recmodels.layers import Layer, dump_yaml, load_yaml, merge, parse_argv, take_option
 
 
 def argv_failure(*argv: str) -> str:
@@ -163,3 +163,29 @@ def test_a_package_without_properties_says_so(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(layers, "files", absent)
     with pytest.raises(ParamError, match="recmodels.properties is missing: install the package"):
         layers.properties_root()
+
+
+def test_an_option_is_taken_off_the_command_line():
+    assert take_option(["--epochs=3", "--resume=runs/a"], "resume") == ("runs/a", ["--epochs=3"])
+    assert take_option(["--resume", "runs/a", "--epochs=3"], "resume") == ("runs/a", ["--epochs=3"])
+    assert take_option(["--run_dir=2024"], "run_dir") == ("2024", [])
+    assert take_option(["--epochs=3"], "resume") == (None, ["--epochs=3"])
+
+
+@pytest.mark.parametrize("argv", [["--resume"], ["--resume="], ["--resume", "--epochs=3"]])
+def test_an_option_without_a_value_is_refused(argv):
+    with pytest.raises(ParamError, match=r"resume: no value; write --resume=FOLDER"):
+        take_option(argv, "resume")
+
+
+def test_an_option_given_twice_is_refused():
+    with pytest.raises(ParamError, match="resume: given 2 times"):
+        take_option(["--resume=a", "--resume=b"], "resume")
+
+
+def test_intervals_and_paths_with_spaces_need_no_inner_quotes(tmp_path):
+    assert parse_argv(["--user_inter_num_interval=[5,inf)"]) == {"user_inter_num_interval": "[5,inf)"}
+    file = tmp_path / "my settings.yaml"
+    file.write_text("epochs: 3\n")
+    assert parse_argv([f"--config_files={file}"]) == {"config_files": [str(file)]}
+    assert parse_argv(["--config_files=a.yaml b.yaml"]) == {"config_files": ["a.yaml", "b.yaml"]}

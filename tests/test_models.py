@@ -23,7 +23,7 @@ pytestmark = pytest.mark.parametrize("name", MODELS)
 
 def _weight_keys(name: str) -> list[str]:
     """The published spellings of objective weights."""
-    return [key for key in MODELS[name].Params.keys() if key.endswith(("_weight", "_reg"))]
+    return [key for key in sorted(MODELS[name].Params.keys()) if key.endswith(("_weight", "_reg"))]
 
 
 def _started(root: Path, name: str, **overrides: Any) -> Session:  # noqa: ANN401

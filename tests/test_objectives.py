@@ -1,5 +1,4 @@
 import math
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -7,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.testing import assert_close
 
+from recmodels.clustering import Clusters
 from recmodels.graph import BipartiteGraph
 from recmodels.objectives import EgoNorm, Objective, PairwiseRanking, PrototypeContrast, StructureContrast
 from recmodels.objectives import contrast as contrast_module
@@ -15,7 +15,6 @@ from recmodels.views import PropagationView
 from tests.conftest import random_graph
 
 WIDTH, TEMPERATURE = 5, 0.2
-EXACT = {"atol": 1e-10, "rtol": 1e-10}
 
 
 def _world() -> tuple[BipartiteGraph, Encoding, Batch]:
@@ -32,9 +31,9 @@ def _world() -> tuple[BipartiteGraph, Encoding, Batch]:
 
 def _agree(got: Tensor, want: Tensor, ego: Tensor) -> None:
     """Value and gradient are equal."""
-    assert_close(got, want, **EXACT)
+    assert_close(got, want, atol=1e-10, rtol=1e-10)
     gradients = [torch.autograd.grad(value, ego, retain_graph=True)[0] for value in (got, want)]
-    assert_close(*gradients, **EXACT)
+    assert_close(*gradients, atol=1e-10, rtol=1e-10)
 
 
 def _infonce(anchor: Tensor, positive: Tensor, candidates: list[Tensor]) -> Tensor:
@@ -42,6 +41,10 @@ def _infonce(anchor: Tensor, positive: Tensor, candidates: list[Tensor]) -> Tens
     similarity = lambda x, y: (x @ y) / (x.norm() * y.norm()) / TEMPERATURE  # noqa: E731
     denominator = torch.stack([similarity(anchor, c).exp() for c in candidates]).sum()
     return denominator.log() - similarity(anchor, positive)
+
+
+def _total(terms: list[Tensor]) -> Tensor:
+    return torch.stack(terms).sum()
 
 
 def test_pairwise_ranking_is_the_mean_of_minus_log_sigmoid() -> None:
@@ -56,8 +59,8 @@ def test_pairwise_ranking_is_the_mean_of_minus_log_sigmoid() -> None:
 @pytest.mark.parametrize("squared", [False, True])
 def test_ego_norm_is_the_norm_of_each_block_over_the_batch_size(squared: bool) -> None:
     _, encoding, batch = _world()
-    blocks = [sum(encoding.ego[v].square().sum() for v in ids) for ids in batch]
-    want = sum(block / 2 if squared else block.sqrt() for block in blocks) / 20
+    blocks = torch.stack([_total([encoding.ego[v].square().sum() for v in ids]) for ids in batch])
+    want = (blocks / 2 if squared else blocks.sqrt()).sum() / 20
     _agree(EgoNorm(1.0, squared)(encoding, batch), want, encoding.ego)
 
 
@@ -66,8 +69,8 @@ def test_structure_contrast_sums_infonce_over_batch_rows_among_all_of_the_side(i
     graph, encoding, batch = _world()
     ego, context = encoding.ego, encoding.hops[2]
     users, items = list(ego[: graph.n_users]), list(ego[graph.n_users :])  # padding rows included, as published
-    want = sum(_infonce(context[u], ego[u], users) for u in batch.user)
-    want = want + item_weight * sum(_infonce(context[i], ego[i], items) for i in batch.pos)
+    want = _total([_infonce(context[u], ego[u], users) for u in batch.user])
+    want = want + item_weight * _total([_infonce(context[i], ego[i], items) for i in batch.pos])
     _agree(StructureContrast(graph, 2, TEMPERATURE, item_weight, 1.0)(encoding, batch), want, ego)
 
 
@@ -82,12 +85,8 @@ def test_prototype_contrast_sums_infonce_over_batch_rows_among_all_centroids() -
     sides = ((batch.user, objective.user_centroids), (batch.pos, objective.item_centroids))
     for _, centroids in sides:
         centroids.copy_(F.normalize(centroids, dim=-1))  # k-means made them of unit length in float32 only
-    want = sum(
-        _infonce(encoding.ego[v], centroids[objective.assignment[v]], list(centroids))
-        for ids, centroids in sides
-        for v in ids
-    )
-    assert isinstance(want, Tensor)
+    rows = [(v, centroids) for ids, centroids in sides for v in ids]
+    want = _total([_infonce(encoding.ego[v], c[objective.assignment[v]], list(c)) for v, c in rows])
     _agree(objective(encoding, batch), want, encoding.ego)
 
 
@@ -122,15 +121,23 @@ def test_the_e_step_runs_at_the_start_and_every_m_step_epochs(
 ) -> None:
     graph, encoding, _ = _world()
     objective = _prototypes(graph, m_step, starts_at)
-    sizes: list[tuple[int, int]] = []
-    kmeans: Callable[..., object] = contrast_module.kmeans
-    monkeypatch.setattr(
-        contrast_module, "kmeans", lambda x, k, g: (sizes.append((epoch, len(x))), kmeans(x, k, g))[1]
-    )
+    clustered: list[int] = []
+    kmeans = contrast_module.kmeans
+
+    def counted(points: Tensor, n_clusters: int, generator: torch.Generator) -> Clusters:
+        clustered.append(len(points))
+        return kmeans(points, n_clusters, generator)
+
+    monkeypatch.setattr(contrast_module, "kmeans", counted)
+    due = []
     for epoch in range(6):
         if objective.is_active(epoch):
             objective.on_epoch_start(epoch, encoding.ego.detach(), torch.Generator().manual_seed(epoch))
-    assert sizes == [(epoch, size) for epoch in want for size in (7, 10)]
+        if clustered:
+            assert clustered == [7, 10]  # users and items without padding
+            due.append(epoch)
+            clustered.clear()
+    assert due == want
 
 
 def test_clusters_stay_between_e_steps_and_travel_with_the_state() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from recbole.data.interaction import Interaction
-from recbole.model.general_recommender import NCL as RecboleNCL
+from recbole.model.general_recommender import NCL as RecboleNCL  # noqa: N811  (a class)
 from recbole.model.general_recommender import LightGCN as RecboleLightGCN
 from torch import Tensor
 

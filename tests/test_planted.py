@@ -35,7 +35,6 @@ def _cosines(x: Tensor) -> Tensor:
     return unit @ unit.T
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_planted_groups_are_found_by_training_and_not_without(model: str, tmp_path: Path) -> None:
     write_groups(tmp_path)

@@ -13,6 +13,7 @@ from recmodels.views import (
     HopView,
     MeanView,
     NextHopView,
+    NodeView,
     PropagationView,
     node_view,
     view_problem,
@@ -112,10 +113,11 @@ def test_every_form_names_a_view_that_passes_gradients_to_all_it_parts(text: str
     graph = random_graph()
     encoding, adjacency = _encoded(graph), graph.normalized_adjacency(torch.float64)
     assert view_problem(text, N_HOPS) is None
-    view = node_view(text, graph, adjacency, WIDTH).double()
+    layer = node_view(text, graph, adjacency, WIDTH).double()
+    view: NodeView = layer
     out = view(encoding, NODES)
     assert out.shape == (len(NODES), WIDTH)
-    for gradient in torch.autograd.grad(out.square().sum(), [encoding.ego, *view.parameters()]):
+    for gradient in torch.autograd.grad(out.square().sum(), [encoding.ego, *layer.parameters()]):
         assert gradient.isfinite().all()
         assert gradient.abs().sum() > 0
 
@@ -132,7 +134,9 @@ def test_the_forms_name_the_views_with_their_numbers() -> None:
     assert {tuple(p.shape) for p in attention.parameters()} == {(WIDTH, WIDTH), (1, 1, WIDTH), (WIDTH,)}
 
 
-@pytest.mark.parametrize("text", ["", "hop", "hop:", "hop:1.5", "hop:x", "mean:1", "mean:-1-2", "next:1", "gta:1", "Hop:1"])
+@pytest.mark.parametrize(
+    "text", ["", "hop", "hop:", "hop:1.5", "hop:x", "mean:1", "mean:-1-2", "next:1", "gta:1", "Hop:1"]
+)
 def test_an_unknown_form_is_an_error_that_lists_the_forms(text: str) -> None:
     want = f"must be hop:K, mean:I-J, next or gat:K, got {text!r}"
     assert view_problem(text, N_HOPS) == want

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,8 @@ def evaluate(run_dir: str) -> dict[str, float]:
     session = prepare(resolve_run(run_dir))
     if not (folder / BEST).is_file() and not is_finished(folder):
         raise UserError(f"{folder} has no {BEST} yet: no epoch is validated; --resume={folder} continues it")
-    _load_best(session, folder)
+    finished = json.loads((folder / RESULT).read_text(encoding="utf-8")) if is_finished(folder) else {}
+    _load_best(session, folder, finished.get("best_epoch"))
     return make_trainer(session, folder).evaluate(session.splits.test)
 
 
@@ -117,7 +119,7 @@ def make_trainer(session: Session, folder: Path) -> Trainer:
         Saving(folder / LAST, folder / BEST, session.identity),
     ]
     trainer = Trainer(config, session.model, folder, stop, callbacks)
-    trainer.command = f"python run_recbole.py --config_files={folder / CONFIG}"
+    trainer.command = f"python run_recbole.py --config_files={shlex.quote(str(folder / CONFIG))}"
     return trainer
 
 
@@ -131,7 +133,7 @@ def _run(session: Session, folder: Path, state: dict[str, Any] | None = None) ->
             _give(trainer.load_state_dict, state, folder / LAST)
             logger.info("resuming after %d finished epochs", trainer.next_epoch)
         trainer.fit(splits.train, splits.valid, show_progress=run.show_progress)
-        best = _load_best(session, folder)
+        best = _load_best(session, folder, trainer.early_stop.best_epoch)
         test = trainer.evaluate(splits.test)
         write_arrays(folder / USERS, test_users(session, trainer.recorder.per_user))
         write_text(folder / RESULT, json.dumps(result(session, trainer, best, test), indent=2) + "\n")
@@ -139,9 +141,11 @@ def _run(session: Session, folder: Path, state: dict[str, Any] | None = None) ->
     return folder
 
 
-def _load_best(session: Session, folder: Path) -> dict[str, Any]:
+def _load_best(session: Session, folder: Path, best_epoch: int | None = None) -> dict[str, Any]:
     """Gives the model the weights of the best epoch; returns the whole checkpoint."""
     best = checkpoint.load_newest(folder / BEST, session.identity, logger.warning)
+    if best_epoch is not None and best["epoch"] != best_epoch:
+        logger.warning("the weights of best epoch %d are lost; what follows is epoch %d", best_epoch, best["epoch"])
     _give(lambda state: session.model.load_state_dict(state["weights"]), best, folder / BEST)
     return best
 

@@ -1,5 +1,8 @@
 """What a run needs in memory: data, split and an untrained model."""
 
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +18,10 @@ from recmodels.models import MODELS, GraphRecommender
 
 DEFAULTS = {"model": "NCL_OT", "dataset": "ml-100k"}
 PARAMS = {name: model.Params for name, model in MODELS.items()}
+_NO_NUMBER = frozenset(
+    ("data_path", "runs_dir", "show_progress", "state", "use_gpu", "gpu_id", "guard_replay")
+    + ("metric_decimal_place", "loss_decimal_place", "eval_batch_bytes", "eval_batch_size")
+)
 
 
 @dataclass(frozen=True)
@@ -35,9 +42,16 @@ class Session:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint must agree with."""
+        """What a checkpoint must agree with: model, data, and every value that decides a number."""
         resolved = self.resolved
-        return {"model": resolved.model, "dataset": resolved.dataset, "split_sha256": self.splits.sha256}
+        names = {"model": resolved.model, "dataset": resolved.dataset, "split_sha256": self.splits.sha256}
+        return names | {"config_sha256": config_sha256(resolved)}
+
+
+def config_sha256(resolved: Resolved) -> str:
+    """SHA-256 (hex) of the resolved values that decide a number: without paths, progress, logging and device."""
+    values = {key: value for key, value in resolved.values.items() if key not in _NO_NUMBER}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def prepare(resolved: Resolved) -> Session:
@@ -54,8 +68,8 @@ def prepare(resolved: Resolved) -> Session:
     return Session(resolved, config, splits, model_class(config, splits.train.dataset))
 
 
-def resolve_train(given: dict[str, Any]) -> Resolved:
-    """The configuration of a new run from parsed arguments; see `recmodels.config.resolve`."""
+def resolve_train(given: Sequence[str] | Mapping[str, Any]) -> Resolved:
+    """The configuration of a new run from a command line or overrides; see `recmodels.config.resolve`."""
     return resolve(given, PARAMS, DEFAULTS)
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from recmodels.graph import BipartiteGraph
 from recmodels.models.base import GraphRecommender, Parts
 from recmodels.objectives import EgoNorm, PairwiseRanking
-from recmodels.params import Params, param
+from recmodels.params import Params as BaseParams
+from recmodels.params import param
 from recmodels.tables import INITIALIZATIONS, PlainTable
 from recmodels.views import PropagationView
 
@@ -20,7 +21,7 @@ class LightGCN(GraphRecommender):
     """
 
     @dataclass(frozen=True)
-    class Params(Params):
+    class Params(BaseParams):
         """Keys of `properties/model/LightGCN.yaml`."""
 
         embedding_size: int = param(ge=1)

@@ -147,7 +147,7 @@ class SubgraphTransport(Objective):
 
     def _clouds(self, z: Tensor, places: Tensor, draw: _Draw, rows: Tensor) -> Clouds:
         """The left end of pairs: as the right one, with its edges where these are its structure."""
-        adjacency = None if draw.adjacency is None else draw.adjacency[rows]
+        adjacency = None if draw.adjacency is None else draw.adjacency[rows].to(z.dtype)
         return _clouds(z, places, draw, rows)._replace(adjacency=adjacency)
 
     def _note(self, positive: Distances, negatives: list[Distances]) -> None:

@@ -8,17 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recmodels.errors import ParamError
+from recmodels.errors import AuditError, ParamError
 from recmodels.training.callbacks import Callback, EpochLog, Step
 from recmodels.training.replay import graph_nodes
 
 logger = logging.getLogger(__name__)
 
 POLICIES = ("raise", "warn", "ignore")
-
-
-class AuditError(RuntimeError):
-    """Part of a model is not trained although it looks as if it were."""
 
 
 class GradientAudit(Callback):

@@ -1,0 +1,124 @@
+"""The transport term by loops: one center, one negative, one unpadded problem at a time."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recmodels.layers import load_layer, properties_root
+from recmodels.models.transport_term import TransportParams, subgraph_transport
+from recmodels.objectives import SubgraphTransport
+from recmodels.objectives.subgraph_transport import Sampler
+from recmodels.records import Batch, Encoding
+from recmodels.sampling import BfsSampler, HopSampler, draw_centers, other_centers
+from recmodels.views import PropagationView
+from tests.conftest import random_graph
+from tests.test_distances import one_pair
+
+WIDTH, N_HOPS, SEED = 6, 3, 11
+SMALL = {"ot_centers": [4, 3], "ot_hop1": 2, "ot_hop2": 3, "ot_iters": 8, "ot_gw_outer": 2, "ot_gw_inner": 4}
+SMALL |= {"ot_negatives_per_center": 2, "ot_weight": 1.0}
+
+
+def transport_params(**overrides: Any) -> TransportParams:  # noqa: ANN401
+    """The shipped parameters of the transport term, made small, with overrides."""
+    shipped = load_layer(properties_root() / "model" / "NCL_OT.yaml", "NCL_OT").values
+    values = {key: shipped[key] for key in TransportParams.keys()}  # noqa: SIM118  (a class, not a mapping)
+    return TransportParams.from_mapping(values | SMALL | overrides)
+
+
+class World:
+    """A small graph, its float64 encoding, and the objective with its random layers seeded."""
+
+    def __init__(self, **overrides: Any) -> None:  # noqa: ANN401
+        self.params = transport_params(**overrides)
+        self.graph = random_graph(9, 12, density=0.35)
+        adjacency = self.graph.normalized_adjacency(torch.float64)
+        generator = torch.Generator().manual_seed(1)
+        ego = torch.randn(self.graph.n_nodes, WIDTH, dtype=torch.float64, generator=generator)
+        self.encoding: Encoding = PropagationView(adjacency, N_HOPS)(ego.requires_grad_())
+        torch.manual_seed(5)  # attention layers draw from the global stream
+        self.objective = subgraph_transport(self.params, self.graph, adjacency, WIDTH).double()
+
+    def start(self, epoch: int = 0, seed: int = SEED) -> SubgraphTransport:
+        """The objective at the start of an epoch."""
+        self.objective.on_epoch_start(epoch, self.encoding.ego.detach(), torch.Generator().manual_seed(seed))
+        return self.objective
+
+    def term(self) -> Tensor:
+        """The term of one batch, which the objective does not look at."""
+        none = torch.zeros(0, dtype=torch.int64)
+        return self.objective(self.encoding, Batch(none, none, none))
+
+
+class Reference:
+    """The same term by loops, from the same drawn centers; keeps the distances it met."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.p, self.graph = world, world.params, world.graph
+        everything = torch.arange(self.graph.n_nodes)
+        objective = world.objective
+        self.z = {end: getattr(objective, end)(world.encoding, everything) for end in ("view_a", "view_b")}
+        self.generator = torch.Generator().manual_seed(SEED)
+        self.positives: list[dict[str, Tensor]] = []
+        self.negatives: list[dict[str, Tensor]] = []
+
+    def term(self) -> Tensor:
+        """Sum over the contrasts of the mean over their centers."""
+        connected = [[v for v in side.tolist() if self.graph.degrees[v] > 0] for side in self._sides()]
+        counts = self.p.ot_centers
+        if isinstance(counts, int):
+            return self._contrast([(connected[0] + connected[1], counts)])
+        pools = list(zip(connected, counts, strict=True))
+        if self.p.ot_sides == "joint":
+            return self._contrast(pools)
+        return self._contrast(pools[:1]) + self._contrast(pools[1:])
+
+    def _sides(self) -> tuple[Tensor, Tensor]:
+        return self.graph.users, self.graph.items
+
+    def _contrast(self, pools: list[tuple[list[int], int]]) -> Tensor:
+        centers = torch.cat([draw_centers(torch.tensor(pool), count, self.generator) for pool, count in pools])
+        drawn = self._sampler()(centers, self.generator)
+        others = other_centers(len(centers), self._n_others(len(centers)), self.generator)
+        sets = [nodes[mask].tolist() for nodes, mask in zip(drawn.nodes, drawn.mask, strict=True)]
+        losses = [self._center(sets[c], [sets[o] for o in others[c].tolist()]) for c in range(len(centers))]
+        return torch.stack(losses).mean()
+
+    def _sampler(self) -> Sampler:
+        hop1, hop2 = self.p.ot_hop1, self.p.ot_hop2
+        return (
+            HopSampler(self.graph, hop1, hop2)
+            if self.p.ot_sampler == "hops"
+            else BfsSampler(self.graph, 1 + hop1 + hop2)
+        )
+
+    def _n_others(self, n: int) -> int:
+        per_center = self.p.ot_negatives_per_center
+        return n - 1 if isinstance(per_center, str) else per_center
+
+    def _center(self, own: list[int], others: list[list[int]]) -> Tensor:
+        positive = self._distance(own, own, "view_b")
+        negatives = [self._distance(own, other, end) for end in self.p.ot_negatives for other in others]
+        self.positives.append(positive)
+        self.negatives += negatives
+        weights = {"wasserstein": 1 - self.p.ot_share, "gromov": self.p.ot_share}
+        parts = [weights[name] * self._loss(positive, negatives, name) for name in positive]
+        return torch.stack(parts).sum()
+
+    def _distance(self, left: list[int], right: list[int], end: str) -> dict[str, Tensor]:
+        edges = self._block(left) if self.p.ot_structure == "adjacency" else None
+        return one_pair(self.world.objective.distance, self.z["view_a"][left], self.z[end][right], edges)
+
+    def _block(self, nodes: list[int]) -> Tensor:
+        bounds = self.graph.indptr.tolist()
+        near = [set(self.graph.indices[bounds[v] : bounds[v + 1]].tolist()) for v in nodes]
+        return torch.tensor([[float(w in near[row]) for w in nodes] for row in range(len(nodes))], dtype=torch.float64)
+
+    def _loss(self, positive: dict[str, Tensor], negatives: list[dict[str, Tensor]], name: str) -> Tensor:
+        temperature = self.p.ot_temperature if name == "wasserstein" else self.p.ot_gw_temperature
+        closeness = [(-d[name] / temperature).exp() for d in (positive, *negatives)]
+        if self.p.ot_loss == "infonce":
+            return -(closeness[0] / torch.stack(closeness).sum()).log()
+        logs = [-torch.sigmoid(closeness[0]).log(), *(-torch.sigmoid(-x).log() for x in closeness[1:])]
+        return torch.stack(logs).mean()
