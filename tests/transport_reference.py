@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recmodels.graph import BipartiteGraph
 from recmodels.layers import load_layer, properties_root
 from recmodels.models.transport_term import TransportParams, subgraph_transport
 from recmodels.objectives import SubgraphTransport
@@ -27,12 +28,20 @@ def transport_params(**overrides: Any) -> TransportParams:  # noqa: ANN401
     return TransportParams.from_mapping(values | SMALL | overrides)
 
 
+def _graph() -> BipartiteGraph:
+    """A random graph with one isolated user and one isolated item besides the padding."""
+    dense = random_graph(9, 12, density=0.35)
+    users = torch.repeat_interleave(torch.arange(9), dense.degrees[:9])
+    items = dense.indices[: len(users)] - 9
+    return BipartiteGraph.from_interactions(users, items, n_users=10, n_items=13)
+
+
 class World:
     """A small graph, its float64 encoding, and the objective with its random layers seeded."""
 
     def __init__(self, **overrides: Any) -> None:  # noqa: ANN401
         self.params = transport_params(**overrides)
-        self.graph = random_graph(9, 12, density=0.35)
+        self.graph = _graph()
         adjacency = self.graph.normalized_adjacency(torch.float64)
         generator = torch.Generator().manual_seed(1)
         ego = torch.randn(self.graph.n_nodes, WIDTH, dtype=torch.float64, generator=generator)
