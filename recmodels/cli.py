@@ -1,5 +1,6 @@
 """The command line: `recmodels train`, `evaluate`, `demo`; `run_recbole.py` is `recmodels train`."""
 
+import errno
 import json
 import logging
 import sys
@@ -50,6 +51,12 @@ Loads RUN_DIR/checkpoint.pt, ranks all items for all test users again and prints
 """
 
 
+_REMEDIES = dict.fromkeys(
+    (errno.EACCES, errno.EPERM, errno.EROFS), "choose a folder you may write, with --run_dir or --runs_dir"
+) | dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free disk space, then --resume=RUN_DIR continues")
+_MEMORY_KEYS = "train_batch_size, eval_batch_bytes, embedding_size or ot_centers"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -77,7 +84,27 @@ def guarded(command: Callable[[list[str]], None], arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted; --resume=RUN_DIR continues after the last finished epoch", file=sys.stderr)
         return 130
+    except (OSError, MemoryError, RuntimeError) as error:
+        shortage = _shortage(error)
+        if shortage is None:
+            raise
+        print(f"error: {shortage}", file=sys.stderr)
+        return 2
     return 0
+
+
+def _shortage(error: Exception) -> str | None:
+    """What the machine refused, with a remedy; None for an error of the program."""
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        remedy = _REMEDIES.get(error.errno or 0)
+        return f"{where}{error.strerror or error}{f'; {remedy}' if remedy else ''}"
+    text = next(iter(str(error).strip().splitlines()), "")
+    # torch's error by its name, because importing torch here would delay --help
+    is_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if is_memory or "can't allocate memory" in text:
+        return f"out of memory{f' ({text})' if text else ''}; lower {_MEMORY_KEYS}"
+    return None
 
 
 def train(arguments: list[str]) -> None:

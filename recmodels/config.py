@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
@@ -77,7 +78,7 @@ def resolve(
         defaults: `model` and `dataset` where neither the source nor a configuration file names them.
 
     Returns:
-        The configuration.
+        The configuration. `data_path` is absolute where it has a folder of the data set.
 
     Raises:
         ParamError: unknown, refused, missing, mistyped or out-of-range keys, unreadable files; all at once, with the
@@ -98,10 +99,16 @@ def resolve(
 
 def _resolved(chosen: tuple[str, str], parts: list[Any], origin: dict[str, str]) -> Resolved:
     """The record, once nothing is wrong."""
-    values = {key: value for part in parts for key, value in part.as_values().items()}
+    params, run, data = parts[0], _anchored(parts[1], chosen[1]), parts[2]
+    values = {key: value for part in (params, run, data) for key, value in part.as_values().items()}
     known = {key: layer for key, layer in origin.items() if key.partition(".")[0] in values}
-    params, run, data = parts
     return Resolved(*chosen, params=params, run=run, data=data, values=values, origin=known)
+
+
+def _anchored(run: RunParams, dataset: str) -> RunParams:
+    """The run with an absolute `data_path` if the data set is there, so that its folder can be used from any other."""
+    is_there = (Path(run.data_path) / dataset).is_dir()
+    return replace(run, data_path=os.path.abspath(run.data_path)) if is_there else run
 
 
 def _outer_layers(source: Sequence[str] | Mapping[str, Any]) -> tuple[list[Layer], list[str]]:

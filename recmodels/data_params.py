@@ -1,13 +1,14 @@
 """Parameters of reading and filtering a data set, and RecBole's keys that nothing here obeys."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from recmodels.params import Params, param
+from recmodels.params import Params, nearest, param
 
 _INTERVAL = r"[\[(]\s*(-?inf|[-+.\deE]+)\s*,\s*(inf|[-+.\deE]+)\s*[\])]"
+_ENCODINGS = ("utf-8", "utf-8-sig", "latin-1", "ascii", "cp1252")
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,49 @@ class DataParams(Params):
     benchmark_filename: list[str] | None = param(doc="suffixes of the train, valid and test files, or null")
 
     def problems(self) -> list[str]:
-        """Checks intervals, column lists, and what a fixed split makes meaningless."""
-        return [*_interval_problems(self), *_column_problems(self), *_fixed_split_problems(self)]
+        """Checks separators, names, thresholds, intervals, column lists, and what a fixed split makes meaningless."""
+        return [text for check in _CHECKS for text in check(self)]
+
+
+def _text_problems(data: DataParams) -> Iterator[str]:
+    """Separators that separate nothing, and encodings that Python or the checks of files cannot read."""
+    for name in ("field_separator", "seq_separator"):
+        separator = getattr(data, name, " ")
+        if not separator or set(separator) & set('"\r\n'):
+            yield f"{name}: expected a separator like '\\t' or ',', no quote and no line break, got {separator!r}"
+    encoding = getattr(data, "encoding", "utf-8")
+    try:
+        is_ascii = "\n\t".encode(encoding).endswith(b"\n\t")
+    except (LookupError, ValueError):
+        yield f"encoding: unknown encoding {encoding!r}{nearest(encoding, _ENCODINGS)}"
+        return
+    if not is_ascii:
+        yield f"encoding: {encoding!r} does not keep the bytes of ASCII; convert the files to utf-8"
+
+
+def _name_problems(data: DataParams) -> Iterator[str]:
+    """Columns that would overwrite each other: sampled negatives are stored beside users and items."""
+    given = {key: getattr(data, key, None) for key in ("USER_ID_FIELD", "ITEM_ID_FIELD")}
+    prefix = getattr(data, "NEG_PREFIX", None)
+    for key, name in given.items():
+        if name == "":
+            yield f"{key}: expected the name of a column, got ''"
+    if given["USER_ID_FIELD"] == given["ITEM_ID_FIELD"] is not None:
+        yield f"ITEM_ID_FIELD: expected another column than USER_ID_FIELD, got {given['ITEM_ID_FIELD']!r} for both"
+    if prefix == "":
+        yield "NEG_PREFIX: expected a prefix like 'neg_', got '': sampled negatives would overwrite the positives"
+    elif prefix and f"{prefix}{given['ITEM_ID_FIELD']}" == given["USER_ID_FIELD"]:
+        yield f"NEG_PREFIX: got {prefix!r}: sampled items would overwrite USER_ID_FIELD {given['USER_ID_FIELD']!r}"
+
+
+def _threshold_problems(data: DataParams) -> Iterator[str]:
+    """RecBole makes labels from one column, whose threshold is a number."""
+    threshold = getattr(data, "threshold", None)
+    if threshold is not None and len(threshold) != 1:
+        yield f"threshold: expected one column and its number, got {threshold!r}"
+    for column, value in (threshold or {}).items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            yield f"threshold.{column}: expected a number, got {value!r} ({type(value).__name__})"
 
 
 def _interval_problems(data: DataParams) -> Iterator[str]:
@@ -81,6 +123,16 @@ def _fixed_split_problems(data: DataParams) -> Iterator[str]:
     for name in ("user_inter_num_interval", "item_inter_num_interval"):
         if getattr(data, name, None) not in (None, "[0,inf)"):
             yield f"{name}: {reason}"
+
+
+_CHECKS: tuple[Callable[[DataParams], Iterator[str]], ...] = (
+    _text_problems,
+    _name_problems,
+    _threshold_problems,
+    _interval_problems,
+    _column_problems,
+    _fixed_split_problems,
+)
 
 
 def time_problems(eval_args: Mapping[str, Any], data: DataParams) -> list[str]:

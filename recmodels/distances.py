@@ -23,6 +23,11 @@ class Clouds(NamedTuple):
     mask: Tensor
     adjacency: Tensor | None = None
 
+    def widened(self) -> "Clouds":
+        """The same in float32, or in float64 where it is that already."""
+        dtype = torch.promote_types(self.x.dtype, torch.float32)
+        return Clouds(self.x.to(dtype), self.mask, None if self.adjacency is None else self.adjacency.to(dtype))
+
 
 class Distances(NamedTuple):
     """Distances of P pairs.
@@ -81,9 +86,15 @@ class GromovSolver:
     def solve(
         self, structures: tuple[Tensor, Tensor], masks: Masks, gradient: str, traced: Tensor | None
     ) -> tuple[Tensor, Plan]:
-        """Value (P,) and plan of two structures, (P, n, n) and (P, m, m)."""
+        """Value (P,) and plan of two structures, (P, n, n) and (P, m, m).
+
+        Computed in float64: squares of structures cancel, and float32 loses a quarter of the value at temperature 0.05.
+        """
         solver = Solver(self.epsilon, outer=self.inner, inner=1, gradient=gradient)
-        return gromov_wasserstein(*structures, solver, self.outer, masks, traced)
+        left, right = (structure.double() for structure in structures)
+        traced = None if traced is None else traced.double()
+        value, plan = gromov_wasserstein(left, right, solver, self.outer, masks, traced)
+        return value.to(structures[0].dtype), plan
 
 
 @dataclass(frozen=True)
@@ -105,7 +116,11 @@ class TransportDistance:
     has_wasserstein: bool = True
 
     def __call__(self, left: Clouds, right: Clouds) -> Distances:
-        """Distances of P pairs."""
+        """Distances of P pairs, in float32 or wider: differences of distances are below what half precision sees."""
+        with torch.autocast(left.x.device.type, enabled=False):
+            return self._distances(left.widened(), right.widened())
+
+    def _distances(self, left: Clouds, right: Clouds) -> Distances:
         masks = Masks(left.mask, right.mask)
         values, plans = {}, []
         if self.has_wasserstein or (self.gromov and self.gromov.traced_on == "wasserstein"):

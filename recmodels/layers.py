@@ -76,17 +76,23 @@ def load_yaml(text: str, name: str) -> Any:
         name: where it comes from, for the error.
 
     Raises:
-        ParamError: not YAML, a tag, a key twice in one mapping, or a key that is not a string; names line and reason.
+        ParamError: not YAML, a tag, an alias, a key twice in one mapping, a key that is not a string, nesting or a
+            whole number beyond Python's limits; names line and reason.
     """
     try:
         for token in yaml.scan(text, Loader=_Loader):
             if isinstance(token, yaml.TagToken):
                 raise yaml.MarkedYAMLError(problem="tags are refused, write plain data", problem_mark=token.start_mark)
+            if isinstance(token, yaml.AliasToken):  # a value could hold itself
+                problem = f"the alias *{token.value} is refused, write the value again"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=token.start_mark)
         return yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise ParamError(f"{name}, line {mark.line + 1 if mark else '?'}: {error.problem}") from None
-    except yaml.YAMLError as error:
+    except RecursionError:
+        raise ParamError(f"{name}: brackets are nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:  # Python reads no whole number of more than 4300 digits
         raise ParamError(f"{name}: {error}") from None
 
 

@@ -144,9 +144,10 @@ def _learner_problems(learner: str) -> list[str]:
 
 
 def _gpu_problems(gpu_id: str) -> list[str]:
-    if "," not in gpu_id:
+    if re.fullmatch("[0-9]{0,3}", gpu_id):
         return []
-    return [f"gpu_id: expected one device, got {gpu_id!r}; a run uses one device, start one run per device instead"]
+    hint = "; a run uses one device, start one run per device instead" if "," in gpu_id else ""
+    return [f"gpu_id: expected one device, a number like '0', or '' for the CPU, got {gpu_id!r}{hint}"]
 
 
 def _clip_problems(value: dict[str, Any]) -> list[str]:

@@ -14,7 +14,8 @@ from torch import Tensor
 from recmodels.costs import ALL_VALID, Masks, check_choice
 from recmodels.errors import ParamError
 
-# Log mass of padding: exp gives exactly 0, sums of several stay finite in float32, any cost / epsilon is far smaller.
+# Log mass of padding: exp gives exactly 0 and sums of several stay finite in float32. Costs must stay below it times
+# epsilon, which the bounds on the temperature of exponential costs see to.
 NO_MASS = -1e30
 
 

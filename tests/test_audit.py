@@ -29,6 +29,8 @@ class Table(nn.Module):
 class Term(nn.Module):
     """An objective with a parameter of its own."""
 
+    is_regularizer = False
+
     def __init__(self, name, weight=1.0, starts_at=0):
         super().__init__()
         self.name, self.weight, self.starts_at = name, weight, starts_at
@@ -258,3 +260,13 @@ def test_wrong_settings_name_what_was_expected():
         audit(orphan="rise")
     with pytest.raises(ParamError, match="dead_share: got 2"):
         audit(dead_share=2)
+
+
+def test_a_weak_regularizer_is_not_dead_but_its_share_is_logged(caplog):
+    model, callback, log = Toy(Term("bpr"), Term("reg", 1e-8), Term("ot", 1e-8)), audit(dead="warn"), EpochLog(0)
+    model.objectives[1].is_regularizer = True
+    take_step(callback, model)
+    callback.on_epoch_end(None, log)
+    (message,) = [r.getMessage() for r in caplog.records]
+    assert message.startswith("term 'ot' is dead")
+    assert log.values["share/reg"] == pytest.approx(1e-8, rel=1e-6)

@@ -1,9 +1,11 @@
 """The command line: one message for a mistake, before any work, and nothing left behind."""
 
+import errno
 import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from recmodels import cli
 from recmodels.experiments import run
@@ -54,10 +56,28 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         ['--user_inter_num_interval="[1000,inf)"'],
         ["none of", "interactions is left after filtering", "Loosen val_interval, user_inter_num_interval"],
     ),
+    "lists longer than the items": (
+        ["--topk=[10,100]"],
+        ["topk: got 100 in [10, 100]; expected at most 80, the number of items"],
+    ),
+    "no loss": (
+        ["--bpr_weight=0", "--reg_weight=0", "--ssl_reg=0", "--ot_weight=0"],
+        ["NCL_OT: no term of the loss counts in epoch 0", "bpr: weight 0 from epoch 0", "Raise the weight"],
+    ),
+    "unknown encoding": (["--encoding=utf9"], ["encoding: unknown encoding 'utf9'; did you mean 'utf-8'?"]),
+    "nothing separates": (["--field_separator=''"], ["field_separator: expected a separator", "got ''"]),
+    "threshold in words": (["--threshold={rating: abc}"], ["threshold.rating: expected a number, got 'abc'"]),
+    "interval of names": (
+        ["--val_interval={user_id: '[3,inf)'}"],
+        ["val_interval.user_id: got '[3,inf)' for a column of names; expected a list of the names that stay"],
+    ),
+    "no prefix": (["--NEG_PREFIX=''"], ["NEG_PREFIX: expected a prefix like 'neg_'"]),
+    "device in words": (["--gpu_id=abc"], ["gpu_id: expected one device, a number like '0'"]),
+    "value that holds itself": (["--metrics=&x [Recall, *x]"], ["metrics: ", "the alias *x is refused"]),
     "full folder": (["--run_dir=full"], ["--run_dir=full: the folder is not empty; choose another folder"]),
     "folder that cannot be made": (["--runs_dir=bad.yaml"], ["cannot create the run folder bad.yaml/", "--run_dir"]),
 }
-REPLACED = {"--dataset", "--model", "--runs_dir", "--learning_rate"}
+REPLACED = {"--dataset", "--model", "--runs_dir", "--learning_rate", "--ot_weight"}
 
 
 def command_line(added: list[str]) -> list[str]:
@@ -188,6 +208,62 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setattr(run, "train", interrupted)
     assert cli.main(["train", *arguments(Path())]) == 130
     assert "--resume=RUN_DIR continues after the last finished epoch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "a/b"), "a/b: Permission denied; choose a folder you may"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; free disk space, then --resume"),
+        (OSError("strange"), "strange\n"),
+        (MemoryError(), "out of memory; lower train_batch_size"),
+        (torch.OutOfMemoryError("CUDA out of memory.\nTried"), "out of memory (CUDA out of memory.); lower train_"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"),
+            "out of memory (DefaultCPUAllocator: can't allocate memory: 9 bytes); lower train_batch_size",
+        ),
+    ],
+)
+def test_what_the_machine_refuses_is_one_message(
+    error: Exception, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(_: list[str]) -> None:
+        raise error
+
+    assert cli.guarded(refused, []) == 2
+    assert capsys.readouterr().err.startswith(f"error: {words}")
+
+
+def test_an_error_of_the_program_keeps_its_traceback() -> None:
+    def broken(_: list[str]) -> None:
+        raise RuntimeError("a shape does not fit")
+
+    with pytest.raises(RuntimeError, match="a shape does not fit"):
+        cli.guarded(broken, [])
+
+
+def test_a_run_folder_that_cannot_be_written_is_refused_before_training(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def read_only(**_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    write_traps()
+    Path("run").mkdir()
+    monkeypatch.setattr("tempfile.TemporaryFile", read_only)
+    message = message_of(["train", *command_line(["--run_dir=run"])], capsys)
+    assert "cannot write into the run folder run: Read-only file system; choose another --run_dir" in message
+
+
+def test_a_run_is_evaluated_from_another_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run.train(resolve_train(options(Path(), epochs=1)), "run")
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    capsys.readouterr()
+    assert cli.main(["evaluate", str(tmp_path / "run")]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "run/result.json").read_text())["test"]
 
 
 @pytest.mark.slow

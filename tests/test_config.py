@@ -216,7 +216,7 @@ OVERRIDES = st.fixed_dictionaries(
         "learning_rate": st.floats(1e-12, 1e3) | st.integers(1, 5),
         "weight_decay": st.floats(0, 1),
         "init": TEXTS,
-        "field_separator": TEXTS,
+        "field_separator": st.sampled_from(["\t", ",", "::", "~", "1e-4"]),
         "require_pow": st.booleans(),
         "clip_grad_norm": st.none() | st.fixed_dictionaries({"max_norm": st.floats(1e-3, 1e3)}),
         "eval_args": st.fixed_dictionaries({"split": st.just({"RS": [7, 1, 2]}), "group_by": st.just("none")}),
@@ -264,3 +264,12 @@ def test_every_shipped_yaml_has_one_comment_per_key() -> None:
 def test_every_shipped_data_set_resolves(dataset: str) -> None:
     found = resolve(NAMES | {"dataset": dataset}, MODELS)
     assert found.origin["load_col"] == f"properties/dataset/{dataset}.yaml"
+
+
+def test_a_data_path_that_holds_the_data_set_is_absolute_and_any_other_stays(tmp_path: Path) -> None:
+    Path("here/mine").mkdir(parents=True)
+    found = resolve(NAMES | {"dataset": "mine", "data_path": "here/../here"}, MODELS)
+    assert found.run.data_path == found.values["data_path"] == str(tmp_path / "here")
+    assert f"data_path: {tmp_path / 'here'}\n" in found.dump()
+    assert resolve(NAMES | {"dataset": "other", "data_path": "here"}, MODELS).run.data_path == "here"
+    assert resolve(NAMES, MODELS).run.data_path == "dataset/"

@@ -68,6 +68,19 @@ def test_the_file_has_every_finished_epoch_once_also_after_a_resume(tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["curves.csv"]
 
 
+def test_a_damaged_file_is_mended_before_a_resumed_run_goes_on(tmp_path: Path) -> None:
+    curves = Curves(tmp_path, [])
+    curves.load_state_dict({"rows": ROWS})
+    (tmp_path / "curves.csv").write_text(to_csv(ROWS)[:20])
+    curves.on_fit_start(trainer())
+    assert (tmp_path / "curves.csv").read_text() == to_csv(ROWS)
+
+
+def test_a_run_without_rows_leaves_no_file(tmp_path: Path) -> None:
+    Curves(tmp_path, []).on_fit_start(trainer())
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("rows", [ROWS, ROWS[:1], [{"epoch": 0, "seconds": 1.0, "is_best": False}]])
 def test_the_picture_is_a_valid_image_of_any_run(tmp_path: Path, rows: list[Row]) -> None:
     draw(rows, ["ndcg@10"], tmp_path / "curves.png")

@@ -133,3 +133,31 @@ def test_a_cloud_is_nearest_to_itself_and_gromov_does_not_see_rotations() -> Non
     turned = right._replace(x=right.x @ rotation)
     assert_close(sharp(left, turned).values["gromov"], other["gromov"], atol=1e-9, rtol=1e-9)
     assert (sharp(left, turned).values["wasserstein"] - other["wasserstein"]).abs().max() > 0.05
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_does_not_coarsen_the_distances(dtype):
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(5, 6, 8, generator=generator) for _ in range(2))
+    mask = torch.ones(5, 6, dtype=torch.bool)
+    mask[0, 4:] = False
+    distance = TransportDistance(
+        Geometry("cosine", 1.0, 0.0, "none"), Solver(0.1, outer=1, inner=20), GromovSolver(0.1, 3, 20, "gw")
+    )
+    want = distance(Clouds(x, mask), Clouds(y, mask)).values
+    with torch.autocast("cpu", dtype=dtype):
+        got = distance(Clouds(x, mask), Clouds(y, mask)).values
+    assert got.keys() == want.keys() == {"wasserstein", "gromov"}
+    assert all(torch.equal(got[name], want[name]) for name in want)
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.1])
+def test_gromov_wasserstein_of_a_sharp_cost_is_as_exact_in_float32_as_in_float64(temperature):
+    generator = torch.Generator().manual_seed(1)
+    x, y = (torch.randn(4, 6, 8, generator=generator) for _ in range(2))
+    mask = torch.ones(4, 6, dtype=torch.bool)
+    geometry = Geometry("exp_cosine", temperature, 0.0, "none")
+    distance = TransportDistance(geometry, Solver(0.1, outer=1, inner=20), GromovSolver(0.1, 5, 20, "gw"), False)
+    narrow = distance(Clouds(x, mask), Clouds(y, mask)).values["gromov"].double()
+    wide = distance(Clouds(x.double(), mask), Clouds(y.double(), mask)).values["gromov"]
+    assert ((narrow - wide).abs() <= 1e-3 * wide.abs()).all()

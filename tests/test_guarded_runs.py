@@ -298,3 +298,63 @@ def test_the_command_line_stops_with_one_message_and_code_1(
     assert "module 'encoder'" in stopped[0]
     assert str(tmp_path / "run" / "diagnosis-1.json") in stopped[0]
     assert not (tmp_path / "run" / "result.json").exists()
+
+
+BLOW_UP: dict[str, Any] = {"epochs": 4, "train_batch_size": 100_000, "learning_rate": 1e30}
+
+
+@pytest.mark.parametrize("policy", ["raise", "skip"])
+def test_a_step_that_blows_up_is_neither_validated_nor_saved(tmp_path: Path, policy: str) -> None:
+    started = start(tmp_path, guard_nonfinite=policy, **BLOW_UP)
+    recorder, folder = started.watch(Recorder()), tmp_path / "run"
+    initial = {name: value.clone() for name, value in started.session.model.state_dict().items()}
+    with pytest.raises(NonFiniteError, match="epoch 0, after its last step: .*final embedding") as caught:
+        started.fit()
+    assert (len(recorder.steps), recorder.logs, started.trainer.early_stop.history) == (1, [], [])
+    assert not (folder / "checkpoint.pt").exists()
+    assert f"last good checkpoint: {folder / 'last.pt'}" in str(caught.value)
+    last = checkpoint.load(folder / "last.pt", started.session.identity)
+    assert (last["next_epoch"], same_state(last["weights"], initial)) == (0, True)
+
+
+def test_a_blow_up_of_the_last_step_is_rolled_back_to_the_epoch_before(tmp_path: Path) -> None:
+    started = start(tmp_path, epochs=4, guard_nonfinite="rollback")
+    recorder = started.watch(Recorder())
+
+    class Spoil(Callback):
+        """Adds 1e30 to the weights in the last step of the bad epoch, the first time."""
+
+        done = False
+
+        def on_epoch_trained(self, trainer: Trainer, epoch: int) -> None:
+            if epoch == BAD_EPOCH and not self.done:
+                self.done = True
+                with torch.no_grad():
+                    next(trainer.model.parameters()).add_(1e30)
+
+    rates = started.watch(Rates())
+    started.watch(Spoil())
+    started.fit()
+    assert [epoch for epoch, _, _ in rates.starts] == [0, 1, 2, 2, 3]
+    again = [weights for epoch, _, weights in rates.starts if epoch == BAD_EPOCH]
+    assert same_state(again[0], again[1])
+    assert rates.starts[3][1] == rates.starts[2][1] / 2
+    assert all(math.isfinite(value) for log in recorder.logs for value in log.values.values())
+
+
+def test_scores_that_overflow_have_no_metrics_and_are_never_the_best(tmp_path: Path) -> None:
+    started = start(tmp_path, epochs=1)
+    trainer, valid = started.trainer, started.session.splits.valid
+    assert all(math.isfinite(value) for value in trainer.evaluate(valid).values())
+    with torch.no_grad():
+        started.session.model.table.weight.mul_(1e25)
+    metrics = trainer.evaluate(valid)
+    assert len(metrics) == 15
+    assert all(math.isnan(value) for value in metrics.values())
+    assert trainer.early_stop.update(0, metrics["ndcg@10"]) == (False, False)
+
+
+@pytest.mark.parametrize(("policy", "is_kept"), [("raise", False), ("skip", False), ("rollback", True)])
+def test_the_state_to_roll_back_to_is_kept_only_for_that_policy(tmp_path: Path, policy: str, is_kept: bool) -> None:
+    started = start(tmp_path, epochs=1, guard_nonfinite=policy).fit()
+    assert bool(started.trainer._restore_point) == is_kept

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from recmodels.errors import NonFiniteError, ParamError
-from recmodels.records import Batch
+from recmodels.records import Batch, Encoding
 from recmodels.training.callbacks import RollBack, SkipBatch, Step
+from recmodels.training.diagnosis import overflow
 from recmodels.training.guards import NonFiniteGuard
 from recmodels.training.replay import replay, snapshot
 
@@ -60,6 +61,10 @@ class Toy(nn.Module):
         for name, part in parts.items():
             setattr(self, name, part)
 
+    def encode(self):
+        ego = self.table.weight
+        return Encoding(ego, [ego], self.first(ego))
+
     def terms(self, batch):
         x = self.last(self.noise(self.first(self.table(batch.user))))
         return {"bpr": self.table(batch.pos).sum(), "ot": x.sum()}
@@ -75,6 +80,7 @@ def fake_trainer(model, run_dir, scaler_is_enabled=False):
         scaler=SimpleNamespace(is_enabled=lambda: scaler_is_enabled),
         enable_amp=False,
         seed=7,
+        learning_rate=0.1,
         command="python run_recbole.py --model=Toy --seed=7",
         run_dir=run_dir,
     )
@@ -359,3 +365,61 @@ def test_wrong_settings_name_what_was_expected(tmp_path):
         NonFiniteGuard("rise", 0, 0, tmp_path)
     with pytest.raises(ParamError, match="got -1 skips"):
         NonFiniteGuard("skip", -1, 0, tmp_path)
+
+
+def spoil(model, value):
+    with torch.no_grad():
+        model.table.weight[2, 1] = value
+
+
+@pytest.mark.parametrize(
+    ("value", "factor", "bad"),
+    [
+        (math.nan, 1.0, {"table.weight": "nan", "ego embedding": "nan", "final embedding": "nan"}),
+        (-math.inf, 1.0, {"table.weight": "inf", "ego embedding": "inf", "final embedding": "inf"}),
+        (1e30, 1.0, {"ego embedding": "longer than 1e+18", "final embedding": "longer than 1e+18"}),
+        (1e10, 1e10, {"final embedding": "longer than 1e+18"}),
+        (1e10, 1e30, {"final embedding": "inf"}),
+    ],
+)
+def test_weights_that_a_step_has_ruined_are_named_after_the_epoch(tmp_path, value, factor, bad):
+    guard, trainer = guard_and_trainer(tmp_path, Toy(first=Scale(factor)))
+    (tmp_path / "last.pt").write_bytes(b"")
+    spoil(trainer.model, value)
+    with pytest.raises(
+        NonFiniteError, match="epoch 3, after its last step: non-finite .*policy 'raise' stops"
+    ) as caught:
+        guard.on_epoch_trained(trainer, 3)
+    for name, found in bad.items():
+        assert f"{name} ({found})" in str(caught.value)
+    assert f"last good checkpoint: {tmp_path / 'last.pt'}" in str(caught.value)
+    report = only_report(tmp_path)
+    assert (report["non_finite"], report["stage"], report["epoch"], report["seed"]) == (bad, "weights", 3, 7)
+    assert set(report["weight_norms"]) == {"table.weight"}
+
+
+def test_large_finite_weights_pass_and_write_nothing(tmp_path):
+    guard, trainer = guard_and_trainer(tmp_path, Toy())
+    spoil(trainer.model, 9e17)
+    guard.on_epoch_trained(trainer, 3)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ruined_weights_are_rolled_back_within_the_limit_and_never_skipped(tmp_path):
+    guard, trainer = guard_and_trainer(tmp_path, Toy(), policy="rollback", limit=1)
+    spoil(trainer.model, math.nan)
+    with pytest.raises(RollBack):
+        guard.on_epoch_trained(trainer, 3)
+    with pytest.raises(NonFiniteError, match="policy 'rollback' stops after 1 rollbacks"):
+        guard.on_epoch_trained(trainer, 3)
+    guard, _ = guard_and_trainer(tmp_path, Toy(), policy="skip", limit=5)
+    with pytest.raises(NonFiniteError, match="policy 'skip' cannot undo a step that was taken; 'rollback' can"):
+        guard.on_epoch_trained(trainer, 3)
+    assert guard.state_dict() == {"skips": 0, "rollbacks": 0}
+
+
+def test_embeddings_overflow_exactly_when_a_row_is_too_long():
+    assert overflow(torch.tensor([[6e17, 7e17], [0.0, 0.0]])) is None
+    assert overflow(torch.tensor([[6e17, 9e17], [0.0, 0.0]])) == "longer than 1e+18"
+    assert overflow(torch.tensor([[3e38, 3e38]])) == "longer than 1e+18"  # its length is not finite in float32
+    assert overflow(torch.tensor([[1.0, math.nan], [math.inf, 0.0]])) == "nan"

@@ -60,6 +60,10 @@ def test_yaml_knows_infinity() -> None:
         ("a: 1\nb: !!python/object:os.system x", "file.yaml, line 2: tags are refused, write plain data"),
         ("a: !!str 5", "file.yaml, line 1: tags are refused, write plain data"),
         ("a: 1\n2: b", "file.yaml, line 2: a key must be a string"),
+        ("a: &x [10, *x]", "file.yaml, line 1: the alias *x is refused, write the value again"),
+        ("a: &x\n  b: *x", "file.yaml, line 2: the alias *x is refused, write the value again"),
+        ("a: &x 1\nb: *x", "file.yaml, line 2: the alias *x is refused, write the value again"),
+        ("a: " + "[" * 1000 + "]" * 1000, "file.yaml: brackets are nested too deeply"),
         ("a: 1\nb: [", "file.yaml, line 2: expected the node content, but found '<stream end>'"),
     ],
 )
@@ -189,3 +193,9 @@ def test_intervals_and_paths_with_spaces_need_no_inner_quotes(tmp_path):
     file.write_text("epochs: 3\n")
     assert parse_argv([f"--config_files={file}"]) == {"config_files": [str(file)]}
     assert parse_argv(["--config_files=a.yaml b.yaml"]) == {"config_files": ["a.yaml", "b.yaml"]}
+
+
+def test_a_number_that_python_does_not_read_is_a_parameter_error() -> None:
+    with pytest.raises(ParamError, match="^file.yaml: Exceeds the limit .* digits"):
+        load_yaml("a: " + "9" * 5000, "file.yaml")
+    assert load_yaml("a: " + "9" * 4000, "file.yaml") == {"a": 10**4000 - 1}

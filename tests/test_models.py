@@ -9,6 +9,7 @@ import torch
 from recbole.data.interaction import Interaction
 from torch.testing import assert_close
 
+from recmodels.errors import ParamError
 from recmodels.experiments.session import Session
 from recmodels.layers import load_layer, properties_root
 from recmodels.models import MODELS, GraphRecommender, Parts
@@ -17,7 +18,7 @@ from recmodels.params import Params
 from tests.runs import same_state
 from tests.worlds import scores, session, triples
 
-EPOCH = 3  # warm-ups are over, and an E-step is due
+EPOCH = 4  # warm-ups are over, and an E-step is due
 pytestmark = pytest.mark.parametrize("name", MODELS)
 
 
@@ -171,3 +172,16 @@ def test_a_deep_copy_is_a_model_of_its_own(name: str, tmp_path: Path) -> None:
     _step(twin)
     assert not torch.equal(scores(twin.model.eval()), before)
     assert torch.equal(scores(of.model.train().eval()), before)
+
+
+def test_a_model_without_a_loss_in_its_first_epoch_is_refused(name: str, tmp_path: Path) -> None:
+    nothing = dict.fromkeys(_weight_keys(name), 0)
+    with pytest.raises(
+        ParamError, match=rf"^{name}: no term of the loss counts in epoch 0; got bpr: weight 0 from epoch 0"
+    ):
+        session(tmp_path, model=name, **nothing)
+    later = {key: f"{key.split('_')[0]}_starts_at" for key in _weight_keys(name)}
+    for key in (key for key, start in later.items() if start in set(MODELS[name].Params.keys())):
+        with pytest.raises(ParamError, match="weight 0.5 from epoch 2"):
+            session(tmp_path, model=name, **nothing | {key: 0.5, later[key]: 2})
+        assert len(session(tmp_path, model=name, **nothing | {key: 0.5, later[key]: 0}).model.objectives) == 1

@@ -114,9 +114,10 @@ def test_padding_is_left_out_of_k_means() -> None:
 
 
 @pytest.mark.parametrize(
-    ("m_step", "starts_at", "want"), [(1, 0, [0, 1, 2, 3, 4, 5]), (2, 0, [0, 2, 4]), (3, 2, [2, 5]), (2, 5, [5])]
+    ("m_step", "starts_at", "want"),
+    [(1, 0, [0, 1, 2, 3, 4, 5]), (2, 0, [0, 2, 4]), (2, 1, [1, 2, 4]), (3, 2, [2, 3]), (2, 5, [5]), (9, 1, [1])],
 )
-def test_the_e_step_runs_at_the_start_and_every_m_step_epochs(
+def test_the_e_step_runs_at_the_first_epoch_and_at_multiples_of_m_step(
     m_step: int, starts_at: int, want: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graph, encoding, _ = _world()
@@ -175,3 +176,18 @@ def test_the_base_computes_no_term() -> None:
     _, encoding, batch = _world()
     with pytest.raises(NotImplementedError, match="Objective does not compute a term"):
         Objective(1.0)(encoding, batch)
+
+
+def test_the_sides_follow_the_device_but_not_the_state() -> None:
+    graph, _, _ = _world()
+    objective = _prototypes(graph)
+    assert {"users", "items"} <= dict(objective.named_buffers()).keys()
+    assert set(objective.state_dict()) == {"user_centroids", "item_centroids", "assignment"}
+    assert torch.equal(objective.users, graph.users)
+    assert torch.equal(objective.items, graph.items)
+
+
+def test_only_the_norm_is_a_regularizer() -> None:
+    graph, _, _ = _world()
+    others = [PairwiseRanking(1.0), StructureContrast(graph, 2, TEMPERATURE, 1.0, 1.0), _prototypes(graph)]
+    assert [o.is_regularizer for o in (EgoNorm(1.0, True), *others)] == [True, False, False, False]

@@ -5,6 +5,8 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,10 @@ from recmodels.experiments.session import Session, resolve_train
 from recmodels.training import checkpoint
 from recmodels.training.callbacks import Callback, EpochLog
 from recmodels.training.trainer import Trainer
-from tests.runs import MEASURED, files_of, options, same_state, write_data
+from tests.runs import CHECKOUT, MEASURED, files_of, options, same_state, write_data
 
 pytestmark = pytest.mark.usefixtures("undrawn")
-# m_step 2 and warm-up 1: the E-steps are at epochs 1, 3, 5. Patience 1 stops the run before its last epoch.
+# m_step 2 and warm-up 1: the E-steps are at epochs 1, 2, 4. Patience 1 stops the run before its last epoch.
 SETTINGS: dict[str, Any] = {"epochs": 12, "stopping_step": 1, "eval_step": 1, "learning_rate": 0.05}
 
 
@@ -206,10 +208,11 @@ def test_a_kill_while_a_damaged_file_is_replaced_keeps_the_whole_one(
 
 def refusal(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """The one message of a refused resume, which changes no checkpoint and gives no result."""
-    before = {path: content for path, content in files_of(folder).items() if path != "log.txt"}
+    noted = ("log.txt", ".lock")
+    before = {path: content for path, content in files_of(folder).items() if path not in noted}
     capsys.readouterr()
     assert cli.main(["train", f"--resume={folder}"]) == 2
-    assert {path: content for path, content in files_of(folder).items() if path != "log.txt"} == before
+    assert {path: content for path, content in files_of(folder).items() if path not in noted} == before
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     return line
 
@@ -286,7 +289,7 @@ def test_data_that_changed_since_the_run_are_refused(
 ) -> None:
     folder = unfinished(whole, tmp_path / "run")
     path = write_data(tmp_path) / "planted" / "planted.inter"
-    path.write_text(path.read_text().replace("u7\t", "u8\t", 1))
+    path.write_text(path.read_text().replace("u7\t", "u99\t", 1))
     config = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(config.replace(str(whole.parent / "data"), str(tmp_path / "data")))
     assert "split_sha256: got" in refusal(folder, capsys)
@@ -309,5 +312,102 @@ def test_a_resumed_state_is_the_saved_one(whole: Path) -> None:
     again = trainer.state_dict()
     assert again.keys() == state.keys() - session.identity.keys()
     assert same_state(again["weights"], state["weights"])
+    best, stored = again["callbacks"].pop("Saving")["best"], checkpoint.load(whole / "checkpoint.pt", session.identity)
+    assert same_state(best["weights"], stored["weights"])
+    assert (best["epoch"], best["valid"]) == (stored["epoch"], stored["valid"])
+    del state["callbacks"]["Saving"]
     for name in ("next_epoch", "finished", "learning_rate", "early_stop", "best_valid_result", "callbacks"):
         assert again[name] == state[name], name
+
+
+@pytest.mark.parametrize("is_worse", [False, True])
+def test_lost_best_weights_are_written_anew_from_the_last_state(
+    whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, is_worse: bool
+) -> None:
+    folder = unfinished(whole, tmp_path / "run")
+    epoch = outcome(whole)["result"]["best_epoch"]
+    if is_worse:  # a whole file of an earlier epoch is as wrong as a broken one
+        (folder / "checkpoint.pt").write_bytes((folder / "checkpoint.prev.pt").read_bytes())
+    else:
+        truncate(folder / "checkpoint.pt")
+        (folder / "checkpoint.prev.pt").unlink()
+    run.resume(str(folder))
+    assert outcome(folder) == outcome(whole)
+    assert f"{folder / 'checkpoint.pt'} written anew from {folder / 'last.pt'}: epoch {epoch}" in caplog.messages
+
+
+def test_an_evaluation_never_gives_the_numbers_of_another_epoch(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    truncate(folder / "checkpoint.pt")
+    assert cli.main(["evaluate", str(folder)]) == 2
+    epoch = outcome(whole)["result"]["best_epoch"]
+    printed = capsys.readouterr()
+    assert f"expected the best epoch {epoch}, whose weights it lost" in printed.err
+    assert printed.out == ""
+    (folder / "result.json").unlink()  # what the message says to do
+    assert cli.main(["train", f"--resume={folder}"]) == 0
+    assert outcome(folder) == outcome(whole)
+    capsys.readouterr()
+    assert cli.main(["evaluate", str(folder)]) == 0
+    assert json.loads(capsys.readouterr().out) == outcome(whole)["result"]["test"]
+
+
+@pytest.mark.parametrize("damaged", [b"", b'{"model": "NCL_OT", "te', b"\xff\xfe", b"null"])
+def test_a_damaged_result_is_that_of_an_unfinished_run(
+    whole: Path, tmp_path: Path, damaged: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    (folder / "result.json").write_bytes(damaged)
+    assert cli.main(["evaluate", str(folder)]) == 0
+    assert json.loads(capsys.readouterr().out) == outcome(whole)["result"]["test"]
+    run.resume(str(folder))
+    assert outcome(folder) == outcome(whole)
+
+
+def test_damaged_curves_are_mended(whole: Path, tmp_path: Path) -> None:
+    folder = unfinished(whole, tmp_path / "run")
+    truncate(folder / "curves.csv")
+    run.resume(str(folder))
+    assert (folder / "curves.csv").read_text() == (whole / "curves.csv").read_text()
+
+
+def test_an_edited_configuration_is_refused_by_the_keys_that_differ(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = unfinished(whole, tmp_path / "run")
+    config = (folder / "config.yaml").read_text()
+    edited = config.replace("learning_rate: 0.05", "learning_rate: 0.07").replace("show_progress: false", "")
+    assert edited != config
+    (folder / "config.yaml").write_text(edited + "show_progress: true\n")
+    (folder / "last.prev.pt").unlink()
+    message = refusal(folder, capsys)
+    (differences,) = [part for part in message.split("; ") if "belongs to another run" in part]
+    assert differences.endswith("config.yaml.learning_rate: got 0.05, expected 0.07")
+    assert message.endswith("config.yaml was edited, or the file is of another run")
+
+
+def test_a_run_that_another_process_writes_is_left_alone(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = unfinished(whole, tmp_path / "run")
+    hold = (
+        "import sys, pathlib; from recmodels.experiments.lock import locked\n"
+        "with locked(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", hold, str(folder)]
+    other = subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        assert f"{folder} is being written by process {other.pid}; wait until it ends" in refusal(folder, capsys)
+        assert cli.main(["evaluate", str(folder)]) == 0  # reading is allowed
+    finally:
+        other.kill()  # as by kill -9: the kernel lets go
+        other.communicate()
+    run.resume(str(folder))
+    assert outcome(folder) == outcome(whole)
+    assert (folder / ".lock").read_text() == str(os.getpid())

@@ -3,8 +3,11 @@
 import csv
 import io
 import json
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import matplotlib.image
@@ -12,8 +15,8 @@ import numpy as np
 import pytest
 
 from recmodels import cli
-from recmodels.errors import UserError
-from recmodels.experiments import run
+from recmodels.errors import NonFiniteError, UserError
+from recmodels.experiments import report, run
 from recmodels.experiments.session import prepare, resolve_run, resolve_train
 from recmodels.training import checkpoint
 from tests.runs import CHECKOUT, MEASURED, arguments, files_of, options, python, same_state
@@ -24,7 +27,7 @@ KEYS = [
 ]  # fmt: skip
 FILES = {
     "config.yaml", "log.txt", "result.json", "test_users.npz", "curves.csv", "curves.png",
-    "checkpoint.pt", "last.pt", "last.prev.pt",
+    "checkpoint.pt", "last.pt", "last.prev.pt", ".lock",
 }  # fmt: skip
 
 
@@ -129,6 +132,53 @@ def test_an_evaluation_before_the_first_validation_says_what_to_do(finished: Pat
         (folder / name).write_bytes((finished / name).read_bytes())
         with pytest.raises(UserError, match=f"no checkpoint.pt yet: no epoch is validated; --resume={folder} cont"):
             run.evaluate(str(folder))
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_log_holds_what_ended_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def log_after(error: BaseException, name: str) -> str:
+        def fail(*_: Any, **__: Any) -> None:  # noqa: ANN401
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr("recmodels.training.trainer.Trainer.fit", fail)
+            with pytest.raises(type(error)):
+                train(tmp_path, name)
+        assert "why it ended" not in capsys.readouterr().err  # the terminal gets it from whoever catches it
+        return (tmp_path / name / "log.txt").read_text()
+
+    expected = log_after(NonFiniteError("why it ended"), "expected")
+    assert expected.splitlines()[-1].endswith("ERROR   stopped: NonFiniteError: why it ended")
+    unexpected = log_after(ZeroDivisionError("why it ended"), "unexpected")
+    assert "ERROR   stopped: ZeroDivisionError: why it ended\nTraceback (most recent call last):" in unexpected
+    assert "stopped: KeyboardInterrupt" in log_after(KeyboardInterrupt(), "interrupted")
+
+
+@pytest.mark.parametrize(("wanted", "stored"), [(True, ":4096:8"), (False, None)])
+def test_reproducibility_asks_cublas_for_it_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: bool, stored: str | None
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # so that it is put back afterwards
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    prepare(resolve_train(options(tmp_path, reproducibility=wanted)))
+    assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == stored
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    prepare(resolve_train(options(tmp_path, reproducibility=wanted)))
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"  # the user's own choice stays
+
+
+def test_peak_memory_is_in_mebibytes_on_every_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = SimpleNamespace(RUSAGE_SELF=0, getrusage=lambda who: SimpleNamespace(ru_maxrss=3 * 2**20))
+    monkeypatch.setattr(report, "resource", usage)
+    for system, want in (("linux", 3 * 2**10), ("darwin", 3)):
+        monkeypatch.setattr(sys, "platform", system)
+        assert report.peak_rss_mb() == want
+    info = SimpleNamespace(memory_info=lambda: SimpleNamespace(peak_wset=5 * 2**20))
+    monkeypatch.setattr(report, "resource", None)
+    monkeypatch.setattr(report.psutil, "Process", lambda: info)
+    assert report.peak_rss_mb() == 5
 
 
 def test_a_configuration_that_no_longer_resolves_is_refused(finished: Path, tmp_path: Path) -> None:

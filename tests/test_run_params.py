@@ -19,8 +19,8 @@ def run_errors(**changes: Any) -> list[str]:
 
 def data_errors(**changes: Any) -> list[str]:
     values: dict[str, Any] = dict.fromkeys(DataParams.keys())
-    texts = ("field_separator", "seq_separator", "encoding", "NEG_PREFIX")
-    values |= {key: "x" for key in values if key.endswith("_FIELD") or key in texts}
+    values |= {key: key.lower() for key in values if key.endswith("_FIELD")}
+    values |= {"field_separator": "\t", "seq_separator": " ", "encoding": "utf-8", "NEG_PREFIX": "neg_"}
     return DataParams.read(values | {"filter_inter_by_user_or_item": True} | changes)[1]
 
 
@@ -53,7 +53,11 @@ def test_recbole_spellings_are_brought_to_one_form() -> None:
         ({"topk": [10, 0]}, ["topk", ">= 1", "got 0"]),
         ({"learner": "sparse_adam"}, ["learner", "sparse_adam", "dense", "'adam'"]),
         ({"learner": "adm"}, ["learner", "'adm'", "did you mean 'adam'"]),
-        ({"gpu_id": "0,1"}, ["gpu_id", "'0,1'", "one device"]),
+        ({"gpu_id": "0,1"}, ["gpu_id", "'0,1'", "one device", "start one run per device"]),
+        ({"gpu_id": "abc"}, ["gpu_id: expected one device, a number like '0', or '' for the CPU, got 'abc'"]),
+        ({"gpu_id": "cuda:0"}, ["gpu_id", "'cuda:0'"]),
+        ({"gpu_id": -1}, ["gpu_id", "got '-1'"]),
+        ({"gpu_id": " 0"}, ["gpu_id", "got ' 0'"]),
         ({"state": "loud"}, ["state", "'LOUD'", "'INFO'"]),
         ({"clip_grad_norm": {"max_norm": 0}}, ["clip_grad_norm.max_norm", "> 0", "got 0"]),
         ({"clip_grad_norm": {"maxnorm": 1, "max_norm": 1}}, ["clip_grad_norm.maxnorm", "did you mean 'max_norm'"]),
@@ -136,6 +140,21 @@ def test_a_negative_sampling_problem_names_the_inner_key(changes: dict[str, Any]
         ({"val_interval": {"rating": 3}}, ["val_interval.rating", "'[3,inf)'", "got 3 (int)"]),
         ({"user_inter_num_interval": "5,inf"}, ["user_inter_num_interval", "'5,inf'"]),
         ({"load_col": {"inter": "user_id"}}, ["load_col.inter", "list of columns", "'user_id'"]),
+        ({"encoding": "utf9"}, ["encoding: unknown encoding 'utf9'; did you mean 'utf-8'?"]),
+        ({"encoding": "base64"}, ["encoding: unknown encoding 'base64'"]),
+        ({"encoding": ""}, ["encoding: unknown encoding ''"]),
+        ({"encoding": "x\0"}, ["encoding: unknown encoding"]),
+        ({"encoding": "utf-16"}, ["encoding: 'utf-16' does not keep the bytes of ASCII", "utf-8"]),
+        ({"field_separator": ""}, ["field_separator: expected a separator", "got ''"]),
+        ({"field_separator": '"'}, ["field_separator", "no quote"]),
+        ({"seq_separator": ""}, ["seq_separator: expected a separator", "got ''"]),
+        ({"NEG_PREFIX": ""}, ["NEG_PREFIX: expected a prefix like 'neg_', got ''", "overwrite the positives"]),
+        ({"NEG_PREFIX": "n", "ITEM_ID_FIELD": "ame", "USER_ID_FIELD": "name"}, ["NEG_PREFIX: got 'n'", "'name'"]),
+        ({"ITEM_ID_FIELD": "user_id_field"}, ["ITEM_ID_FIELD: expected another column", "'user_id_field' for both"]),
+        ({"USER_ID_FIELD": ""}, ["USER_ID_FIELD: expected the name of a column, got ''"]),
+        ({"threshold": {"rating": "abc"}}, ["threshold.rating: expected a number, got 'abc' (str)"]),
+        ({"threshold": {"rating": True}}, ["threshold.rating", "True (bool)"]),
+        ({"threshold": {"rating": 3, "x": 4}}, ["threshold: expected one column"]),
         ({"rm_dup_inter": "frist"}, ["rm_dup_inter", "did you mean 'first'"]),
         ({"benchmark_filename": ["train", "test"]}, ["benchmark_filename", "three suffixes", "['train', 'test']"]),
         ({"benchmark_filename": ["a", "b", "c"], "val_interval": {"r": "[3,inf)"}}, ["val_interval", "unfiltered"]),
@@ -155,3 +174,11 @@ def test_intervals_and_fixed_splits_of_recbole_are_accepted() -> None:
 def test_run_data_and_refused_keys_are_disjoint() -> None:
     names = [*RunParams.keys(), *DataParams.keys(), *REFUSED]
     assert len(names) == len(set(names))
+
+
+def test_device_numbers_encodings_and_thresholds_are_accepted() -> None:
+    for gpu_id in ("", "0", "13", 2):
+        assert run_errors(gpu_id=gpu_id) == []
+    for encoding in ("utf-8", "UTF8", "utf-8-sig", "latin-1", "cp1252", "gbk"):
+        assert data_errors(encoding=encoding) == []
+    assert data_errors(threshold={"rating": 3}, field_separator="::") == []

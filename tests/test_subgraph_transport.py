@@ -119,7 +119,7 @@ VALUES: list[tuple[str, Any]] = [
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_every_value_of_every_choice_gives_a_finite_gradient(key: str, value: Any, dtype: torch.dtype) -> None:  # noqa: ANN401
     both = {"ot_share": 0.5, "ot_threshold": 0.1, "ot_threshold_scope": "problem"}
-    world = World(**both | {key: value})
+    world = World(**both | {key: value} | ({"ot_threshold": 0.0} if value == "none" else {}))
     adjacency = world.graph.normalized_adjacency(dtype)
     ego = world.encoding.ego.detach().to(dtype).requires_grad_()
     world.encoding = PropagationView(adjacency, N_HOPS)(ego)
@@ -230,3 +230,23 @@ def test_the_objective_lowers_the_distance_of_positives_relative_to_negatives() 
         gaps.append(float(objective._seen["negative_wasserstein"][-1] - objective._seen["positive_wasserstein"][-1]))
         optimizer.step()
     assert gaps[-1] > gaps[0] + 0.1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"ot_threshold": 0.1, "ot_threshold_scope": "none"}, "ot_threshold: has no effect"),
+        (
+            {"ot_share": 0.5, "ot_cost": "exp_cosine", "ot_cost_temperature": 0.03},
+            "ot_cost_temperature: must be >= 0.05",
+        ),
+        ({"ot_share": 1.0, "ot_structure": "adjacency", "ot_view_a": "gat:0"}, "ot_view_a: no gradient reaches"),
+        ({"ot_sides": "separate", "ot_centers": 8}, r"ot_centers: ot_sides: separate needs \[users, items\]"),
+        ({"ot_sides": "joint", "ot_centers": [1, 2, 3]}, "ot_centers: must be"),
+        ({"ot_hop1": 0, "ot_hop2": 0}, "ot_hop1: a subgraph needs a node"),
+        ({"ot_negatives": ["view_a", "view_a"]}, "ot_negatives: must name"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParamError, match=message):
+        transport_params(**settings)

@@ -92,8 +92,9 @@ def test_clipping_acts_on_the_true_gradient_only_above_its_limit(tmp_path: Path,
 
 @pytest.mark.parametrize("scaler", [False, True])
 def test_mixed_precision_on_the_cpu_trains_with_finite_terms(tmp_path: Path, scaler: bool) -> None:
-    full, plain = recorded(tmp_path, "full", epochs=2, ot_weight=0.1)
-    half, mixed = recorded(tmp_path, "half", epochs=2, ot_weight=0.1, enable_amp=True, enable_scaler=scaler)
+    shared = {"epochs": 2, "ot_weight": 0.1, "ot_view_b": "gat:1"}  # attention is what autocast narrows
+    full, plain = recorded(tmp_path, "full", **shared)
+    half, mixed = recorded(tmp_path, "half", **shared, enable_amp=True, enable_scaler=scaler)
     assert all(math.isfinite(value) for log in mixed.logs for value in log.values.values())
     assert len(mixed.steps) == len(plain.steps)
     for log, other in zip(mixed.logs, plain.logs, strict=True):
@@ -199,7 +200,7 @@ def test_order_negatives_and_subgraphs_of_an_epoch_do_not_depend_on_where_the_ru
     whole = draws(start(tmp_path, "whole", epochs=4))
     start(tmp_path, "first", epochs=2).fit()
     second = start(tmp_path, "second", epochs=4)
-    state = checkpoint.load(tmp_path / "first" / "last.pt", second.session.identity)
+    state = checkpoint.load(tmp_path / "first" / "last.pt", None)  # of another number of epochs
     second.trainer.load_state_dict(state | {"finished": False})
     later = draws(second)
     assert sorted(later) == [2, 3]
@@ -221,12 +222,12 @@ def test_objectives_switch_on_in_their_epoch(tmp_path: Path) -> None:
         assert [log.epoch for log in recorder.logs if f"train/{name}" in log.values] == list(range(first, 4))
 
 
-def test_prototypes_are_clustered_anew_every_m_step_epochs(tmp_path: Path) -> None:
+def test_prototypes_are_clustered_at_their_first_epoch_and_at_multiples_of_m_step(tmp_path: Path) -> None:
     _, recorder = recorded(tmp_path, epochs=6, warm_up_step=1, m_step=2)
     centroids = [weights["objectives.3.user_centroids"] for weights in recorder.weights]
     assert not centroids[0].any()
     changed = [epoch for epoch in range(1, 6) if not torch.equal(centroids[epoch], centroids[epoch - 1])]
-    assert changed == [1, 3, 5]
+    assert changed == [1, 2, 4]
 
 
 def test_a_validation_is_that_of_the_epochs_own_weights(tmp_path: Path) -> None:

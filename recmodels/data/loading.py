@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from recbole.data.dataset import Dataset
-from recbole.utils import FeatureType
+from recbole.utils import FeatureSource, FeatureType
 
 from recmodels.compat import RecboleConfig, bundled_ml_100k
-from recmodels.data.checks import check_files, check_interactions, empty_after_filtering
+from recmodels.data.atomic_files import check_file, check_files
+from recmodels.data.checks import check_interactions, check_repeats, check_value_filters, empty_after_filtering
 from recmodels.errors import DataError
 
 
@@ -24,6 +25,18 @@ class AtomicDataset(Dataset):
 
     def _download(self) -> None:
         raise DataError(f"data set {self.dataset_name!r}: no folder {self.dataset_path}; nothing is downloaded")
+
+    def _load_feat(self, filepath: str, source: Any) -> pd.DataFrame | None:  # noqa: ANN401  (a source or a suffix)
+        frame = super()._load_feat(filepath, source)
+        if frame is not None and source != FeatureSource.INTERACTION:  # those are checked before anything is loaded
+            check_file(Path(filepath), [], self.config["field_separator"], self.config["encoding"])
+        return frame
+
+    def _filter_by_field_value(self) -> None:
+        numbers = (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)
+        kinds = {field: kind in numbers for field, kind in self.field2type.items()}
+        check_value_filters(self.config["val_interval"] or {}, kinds)
+        super()._filter_by_field_value()
 
     def _data_filtering(self) -> None:
         self._n_loaded = len(self.inter_feat)
@@ -67,7 +80,8 @@ def load_dataset(config: RecboleConfig) -> Dataset:
         RecBole's Dataset with internal ids, not split; id 0 is padding.
 
     Raises:
-        DataError: files are absent or malformed, or filtering leaves too little; see `recmodels.data.checks`.
+        DataError: files are absent or malformed, filtering leaves too little, or a pair occurs twice that a split could
+            put into two parts; see `recmodels.data.atomic_files` and `recmodels.data.checks`.
     """
     folder = dataset_folder(config.data_root, config["dataset"])
     config["data_path"] = str(folder)
@@ -76,7 +90,10 @@ def load_dataset(config: RecboleConfig) -> Dataset:
     with data_errors(f"data set {config['dataset']!r} in {folder}"):
         dataset = AtomicDataset(config)
     users, items = (dataset.inter_feat[field].to_numpy() for field in (dataset.uid_field, dataset.iid_field))
-    check_interactions(users, items, dataset.field2id_token[dataset.uid_field], dataset.item_num)
+    user_tokens, item_tokens = (dataset.field2id_token[field] for field in (dataset.uid_field, dataset.iid_field))
+    check_interactions(users, items, user_tokens, dataset.item_num)
+    if config["benchmark_filename"] is None and not config["repeatable"]:
+        check_repeats(users, items, user_tokens, item_tokens)
     return dataset
 
 
@@ -87,7 +104,7 @@ def data_errors(where: str) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except (ValueError, NotImplementedError, AssertionError, KeyError, IndexError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError, AssertionError, NotImplementedError) as error:
         raise DataError(f"{where}: {type(error).__name__}: {error}") from error
 
 

@@ -12,7 +12,7 @@ from recbole.data.dataset import Dataset
 from recbole.data.utils import create_samplers
 
 from recmodels.compat import RecboleConfig
-from recmodels.data.checks import check_parts
+from recmodels.data.checks import check_overlap, check_parts
 from recmodels.data.loading import data_errors
 from recmodels.errors import ParamError
 from recmodels.streams import global_streams, stream_seed
@@ -48,7 +48,7 @@ def split(config: RecboleConfig, dataset: Dataset, split_seed: int) -> Splits:
         split_seed: seeds the split only; global random state is left as it was.
 
     Raises:
-        DataError: a part is empty, or `eval_args` does not fit the data.
+        DataError: a part is empty, parts of a fixed split overlap, or `eval_args` does not fit the data.
         ParamError: evaluation is not over all items.
     """
     _refuse_sampled_evaluation(config)
@@ -58,6 +58,8 @@ def split(config: RecboleConfig, dataset: Dataset, split_seed: int) -> Splits:
             parts = whole.build()
         check_parts({name: len(part) for name, part in zip(PARTS, parts, strict=True)}, config["benchmark_filename"])
         samplers = create_samplers(config, whole, parts)
+    if config["benchmark_filename"] is not None and not config["repeatable"]:
+        check_overlap(dict(zip(PARTS, map(_pair_codes, parts), strict=True)), config["benchmark_filename"])
     _set_eval_batch_size(config, whole.item_num)
     sha256 = fingerprint(parts)
     train = TrainDataLoader(config, parts[0], samplers[0], shuffle=bool(config["shuffle"]))
@@ -114,6 +116,12 @@ def eval_users_per_batch(n_items: int, byte_budget: int, itemsize: int = 4) -> i
 def reseed_loader(loader: AbstractDataLoader, seed: int, epoch: int) -> None:
     """Starts the loader's order at the stream (seed, "order", epoch); negatives come from numpy's global stream."""
     loader.generator.manual_seed(stream_seed(seed, "order", epoch))
+
+
+def _pair_codes(part: Dataset) -> np.ndarray:
+    """(E,) one number per user-item pair, the same in every part of a data set."""
+    users, items = interactions(part)
+    return users * part.item_num + items
 
 
 def _refuse_sampled_evaluation(config: RecboleConfig) -> None:

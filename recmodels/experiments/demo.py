@@ -1,19 +1,19 @@
 """The demonstration: NCL_OT on the bundled ml-100k against popularity and against itself untrained."""
 
 import json
-import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from recmodels.experiments.folder import RESULT
-from recmodels.experiments.run import test_untrained, train
+from recmodels.experiments.run import evaluate_untrained, train
 from recmodels.experiments.session import resolve_train
+from recmodels.params import raise_all
 from recmodels.training.baselines import run_baseline
 
-logger = logging.getLogger(__name__)
-
 METRIC = "recall@10"
+
+# What the comparison is made of.
+FIXED = ("model", "dataset", "topk", "metrics")
 
 # A short run: higher learning rate and fewer epochs than the protocol of the tables, prototypes from epoch 5.
 SETTINGS: dict[str, Any] = {"epochs": 60, "learning_rate": 0.005, "num_clusters": 100, "warm_up_step": 5}
@@ -23,20 +23,22 @@ def demo(overrides: Mapping[str, Any], run_dir: str | None = None) -> dict[str, 
     """Trains NCL_OT on ml-100k and tests it, the popularity baseline and the untrained model on the same split.
 
     Args:
-        overrides: flat names to values, stronger than `SETTINGS`.
+        overrides: flat names to values, stronger than `SETTINGS`; model, data set and metric are fixed.
         run_dir: folder of the run; None names one.
 
     Returns:
         Test recall@10 of `popularity`, `untrained` and `trained`.
     """
+    fixed = [f"{key}: fixed in the demonstration; run `recmodels train` instead" for key in FIXED if key in overrides]
+    raise_all("demo", fixed)
     resolved = resolve_train(SETTINGS | dict(overrides))
     folder = train(resolved, run_dir)
-    trained = json.loads((Path(folder) / RESULT).read_text())
+    trained = json.loads((folder / RESULT).read_text(encoding="utf-8"))
     popularity = run_baseline("Pop", resolved.recbole_values(), resolved.run.split_seed, str(folder))
     assert popularity.split_sha256 == trained["split_sha256"]
     return {
         "popularity": popularity.test[METRIC],
-        "untrained": test_untrained(resolved)[METRIC],
+        "untrained": evaluate_untrained(resolved, folder)[METRIC],
         "trained": trained["test"][METRIC],
     }
 

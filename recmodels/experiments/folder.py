@@ -4,6 +4,7 @@ import hashlib
 import io
 import logging
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ def new_run_folder(model: str, dataset: str, runs_dir: str, run_dir: str | None)
         run_dir: the folder itself, which must be absent or empty; None names one.
 
     Raises:
-        UserError: `run_dir` holds files, or cannot be created.
+        UserError: `run_dir` holds files, or cannot be created or written to.
     """
     if run_dir is None:
         unique = hashlib.sha256(f"{os.getpid()}/{time.time_ns()}".encode()).hexdigest()[:6]
@@ -41,7 +42,19 @@ def new_run_folder(model: str, dataset: str, runs_dir: str, run_dir: str | None)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot create the run folder {folder}: {error.strerror}; choose another --run_dir") from error
+    _probe(folder)
     return folder
+
+
+def _probe(folder: Path) -> None:
+    """Writes a file that vanishes, because permissions do not tell of read-only mounts and full disks."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"0")
+    except OSError as error:
+        raise UserError(
+            f"cannot write into the run folder {folder}: {error.strerror}; choose another --run_dir"
+        ) from error
 
 
 def existing_run_folder(path: str) -> Path:

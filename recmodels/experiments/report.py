@@ -1,19 +1,25 @@
 """What a run says at its start and end, and what it leaves in `result.json` and `test_users.npz`."""
 
 import platform
-import resource
 import statistics
+import sys
 from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 import recmodels
 from recmodels.data.split import raw_users
 from recmodels.experiments.session import Session
 from recmodels.training.curves import Curves
 from recmodels.training.trainer import Trainer
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 _PACKAGES = ("torch", "recbole", "torch-geometric", "faiss-cpu", "numpy", "scipy", "pandas")
 _SUMMARY_METRICS = ("recall", "ndcg")
@@ -65,7 +71,7 @@ def result(session: Session, trainer: Trainer, best: dict[str, Any], test: dict[
         "best_valid": best["valid"],
         "test": test,
         "seconds_per_epoch": statistics.median(row["seconds"] for row in rows),
-        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_rss_mb": peak_rss_mb(),
         "n_parameters": n_parameters(session),
         "versions": versions(),
     }
@@ -74,6 +80,14 @@ def result(session: Session, trainer: Trainer, best: dict[str, Any], test: dict[
 def n_parameters(session: Session) -> int:
     """Number of trained numbers, the padding rows included."""
     return sum(p.numel() for p in session.model.parameters() if p.requires_grad)
+
+
+def peak_rss_mb() -> float:
+    """Largest resident memory of this process so far, in MiB."""
+    if resource is None:
+        return float(psutil.Process().memory_info().peak_wset) / 2**20
+    unit = 1 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes on macOS and in KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 def versions() -> dict[str, str]:

@@ -3,12 +3,13 @@
 import json
 import logging
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from recmodels.config import Resolved
-from recmodels.errors import CheckpointError, UserError
+from recmodels.errors import CheckpointError, TrainingError, UserError
 from recmodels.experiments.folder import (
     BEST,
     CONFIG,
@@ -20,6 +21,7 @@ from recmodels.experiments.folder import (
     new_run_folder,
     write_arrays,
 )
+from recmodels.experiments.lock import locked
 from recmodels.experiments.report import describe_session, describe_test, result, test_users
 from recmodels.experiments.session import Session, prepare, resolve_run
 from recmodels.files import write_text
@@ -51,8 +53,9 @@ def train(resolved: Resolved, run_dir: str | None = None) -> Path:
     """
     session = prepare(resolved)
     folder = new_run_folder(resolved.model, resolved.dataset, resolved.run.runs_dir, run_dir)
-    write_text(folder / CONFIG, resolved.dump())
-    return _run(session, folder)
+    with locked(folder):
+        write_text(folder / CONFIG, resolved.dump())
+        return _run(session, folder)
 
 
 def resume(run_dir: str) -> Path:
@@ -65,42 +68,53 @@ def resume(run_dir: str) -> Path:
         The run folder.
 
     Raises:
-        UserError: it is not a run folder, or neither `last.pt` nor the one before it can be used.
+        UserError: it is not a run folder, neither `last.pt` nor the one before it can be used, or another process is
+            still writing it.
     """
     folder = existing_run_folder(run_dir)
-    if is_finished(folder):
+    if stored_result(folder) is not None:
         logger.warning("%s is finished; nothing to resume, nothing changed", folder)
         return folder
-    session = prepare(resolve_run(run_dir))
-    if not any(path.exists() for path in (folder / LAST, checkpoint.previous(folder / LAST))):
-        return _run(session, folder)  # killed before its first checkpoint
-    return _run(session, folder, checkpoint.load_newest(folder / LAST, session.identity, logger.warning))
+    with locked(folder):
+        session = prepare(resolve_run(run_dir))
+        if not any(path.exists() for path in (folder / LAST, checkpoint.previous(folder / LAST))):
+            return _run(session, folder)  # killed before its first checkpoint
+        return _run(session, folder, _load(session, folder / LAST))
 
 
-def is_finished(folder: Path) -> bool:
-    """Whether a run has its test result, which is written last."""
-    return (folder / RESULT).is_file()
+def stored_result(folder: Path) -> dict[str, Any] | None:
+    """The content of `result.json`, which is written last; None while the run is unfinished or the file damaged."""
+    try:
+        found = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def evaluate(run_dir: str) -> dict[str, float]:
     """Test metrics of a run's best checkpoint, computed anew; writes nothing.
 
     Raises:
-        UserError: it is not a run folder, or its checkpoint cannot be used or belongs to other data.
+        UserError: it is not a run folder, or its checkpoint cannot be used, belongs to other data, or is of another
+            epoch than its result.
     """
     folder = existing_run_folder(run_dir)
-    session = prepare(resolve_run(run_dir))
-    if not (folder / BEST).is_file() and not is_finished(folder):
+    session, finished = prepare(resolve_run(run_dir)), stored_result(folder)
+    if not (folder / BEST).is_file() and finished is None:
         raise UserError(f"{folder} has no {BEST} yet: no epoch is validated; --resume={folder} continues it")
-    finished = json.loads((folder / RESULT).read_text(encoding="utf-8")) if is_finished(folder) else {}
-    _load_best(session, folder, finished.get("best_epoch"))
+    _load_best(session, folder, (finished or {}).get("best_epoch"))
     return make_trainer(session, folder).evaluate(session.splits.test)
 
 
-def test_untrained(resolved: Resolved) -> dict[str, float]:
-    """Test metrics of the model before its first step: the control of every trained result."""
+def evaluate_untrained(resolved: Resolved, folder: Path) -> dict[str, float]:
+    """Test metrics of the model before its first step, the control of every trained result; writes nothing.
+
+    Args:
+        resolved: the resolved layers.
+        folder: an existing run folder.
+    """
     session = prepare(resolved)
-    return make_trainer(session, Path(resolved.run.runs_dir)).evaluate(session.splits.test)
+    return make_trainer(session, folder).evaluate(session.splits.test)
 
 
 def make_trainer(session: Session, folder: Path) -> Trainer:
@@ -119,6 +133,7 @@ def make_trainer(session: Session, folder: Path) -> Trainer:
         Saving(folder / LAST, folder / BEST, session.identity),
     ]
     trainer = Trainer(config, session.model, folder, stop, callbacks)
+    trainer.eval_collector.data_collect(session.splits.train)  # metrics that count interactions need it
     trainer.command = f"python run_recbole.py --config_files={shlex.quote(str(folder / CONFIG))}"
     return trainer
 
@@ -126,7 +141,7 @@ def make_trainer(session: Session, folder: Path) -> Trainer:
 def _run(session: Session, folder: Path, state: dict[str, Any] | None = None) -> Path:
     """Trains, tests the best epoch, and writes the result last."""
     run, splits = session.resolved.run, session.splits
-    with logging_to(folder, run.state):
+    with logging_to(folder, run.state), _end_in_log():
         trainer = make_trainer(session, folder)
         logger.info(describe_session(session, folder))
         if state is not None:
@@ -141,11 +156,40 @@ def _run(session: Session, folder: Path, state: dict[str, Any] | None = None) ->
     return folder
 
 
+@contextmanager
+def _end_in_log() -> Iterator[None]:
+    """Puts what ends a run into the files of the log; whoever catches it tells the terminal."""
+    try:
+        yield
+    except BaseException as error:
+        is_expected = isinstance(error, UserError | TrainingError)
+        trace = None if is_expected else (type(error), error, error.__traceback__)
+        text = f"stopped: {type(error).__name__}: {error}"
+        record = logger.makeRecord(logger.name, logging.ERROR, __file__, 0, text, (), trace)
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.FileHandler):
+                handler.handle(record)
+        raise
+
+
+def _load(session: Session, path: Path) -> dict[str, Any]:
+    """A checkpoint of this very run, or the one before it."""
+    try:
+        return checkpoint.load_newest(path, session.identity, logger.warning)
+    except CheckpointError as error:
+        if f" {CONFIG}." not in str(error):
+            raise
+        raise CheckpointError(f"{error}; {CONFIG} was edited, or the file is of another run") from error
+
+
 def _load_best(session: Session, folder: Path, best_epoch: int | None = None) -> dict[str, Any]:
     """Gives the model the weights of the best epoch; returns the whole checkpoint."""
-    best = checkpoint.load_newest(folder / BEST, session.identity, logger.warning)
+    best = _load(session, folder / BEST)
     if best_epoch is not None and best["epoch"] != best_epoch:
-        logger.warning("the weights of best epoch %d are lost; what follows is epoch %d", best_epoch, best["epoch"])
+        raise CheckpointError(
+            f"{folder / BEST}: got epoch {best['epoch']}, expected the best epoch {best_epoch}, whose weights it lost; "
+            f"remove {RESULT} and continue with --resume={folder}, which writes both anew from {LAST}"
+        )
     _give(lambda state: session.model.load_state_dict(state["weights"]), best, folder / BEST)
     return best
 

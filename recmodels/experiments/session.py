@@ -1,7 +1,7 @@
 """What a run needs in memory: data, split and an untrained model."""
 
-import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +10,7 @@ import torch
 
 from recmodels.compat import RecboleConfig
 from recmodels.config import Resolved, resolve
+from recmodels.data.checks import check_topk
 from recmodels.data.loading import load_dataset
 from recmodels.data.split import Splits, split
 from recmodels.errors import ParamError
@@ -45,26 +46,28 @@ class Session:
         """What a checkpoint must agree with: model, data, and every value that decides a number."""
         resolved = self.resolved
         names = {"model": resolved.model, "dataset": resolved.dataset, "split_sha256": self.splits.sha256}
-        return names | {"config_sha256": config_sha256(resolved)}
+        return names | {CONFIG: deciding_values(resolved)}
 
 
-def config_sha256(resolved: Resolved) -> str:
-    """SHA-256 (hex) of the resolved values that decide a number: without paths, progress, logging and device."""
+def deciding_values(resolved: Resolved) -> dict[str, Any]:
+    """The resolved values that decide a number, as plain data: without paths, progress, logging and device."""
     values = {key: value for key, value in resolved.values.items() if key not in _NO_NUMBER}
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    return dict(json.loads(json.dumps(values)))
 
 
 def prepare(resolved: Resolved) -> Session:
     """Loads and splits the data and builds the untrained model; writes nothing.
 
     Raises:
-        ParamError: the GPU that was asked for does not exist.
+        ParamError: the GPU that was asked for does not exist, a list of topk is longer than the items, or no objective
+            has a weight.
         DataError: the data set is absent or malformed.
     """
     run, model_class = resolved.run, MODELS[resolved.model]
-    torch.use_deterministic_algorithms(run.reproducibility, warn_only=True)
+    _make_deterministic(run.reproducibility)
     config = RecboleConfig(resolved.recbole_values(), model_class, _device(run.use_gpu, run.gpu_id))
     splits = split(config, load_dataset(config), run.split_seed)
+    check_topk(run.topk, splits.dataset.item_num)
     return Session(resolved, config, splits, model_class(config, splits.train.dataset))
 
 
@@ -82,6 +85,13 @@ def resolve_run(run_dir: str) -> Resolved:
     """
     folder = existing_run_folder(run_dir)
     return resolve({"config_files": [str(folder / CONFIG)]}, PARAMS)
+
+
+def _make_deterministic(wanted: bool) -> None:
+    """Deterministic kernels where torch has them."""
+    if wanted:  # cuBLAS reads it once, at the first use of the GPU, and is not deterministic without it
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(wanted, warn_only=True)
 
 
 def _device(use_gpu: bool, gpu_id: str) -> torch.device:

@@ -1,6 +1,6 @@
 """The one class that knows RecBole's model interface."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -8,6 +8,7 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
+from recmodels.errors import ParamError
 from recmodels.graph import BipartiteGraph
 from recmodels.kernels import gather
 from recmodels.objectives.base import Objective
@@ -40,6 +41,9 @@ class GraphRecommender(GeneralRecommender):
     Args:
         config: RecBole's config, read through `Params` and for its field names, device and seed.
         dataset: RecBole's training part.
+
+    Raises:
+        ParamError: no objective has a weight and counts from epoch 0 on, so the first epoch would have no loss.
     """
 
     input_type = InputType.PAIRWISE
@@ -55,6 +59,7 @@ class GraphRecommender(GeneralRecommender):
             parts = self.build(self.params, self.graph)
         self.table, self.encoder = parts.table, parts.encoder
         self.objectives = nn.ModuleList(o for o in parts.objectives if o.weight != 0)
+        _require_loss(type(self).__name__, parts.objectives)
         self.epoch = 0
         self._final: Tensor | None = None
         self.register_load_state_dict_post_hook(lambda module, keys: module._forget())
@@ -142,3 +147,14 @@ class GraphRecommender(GeneralRecommender):
         final = self.final()
         users = gather(final, interaction[self.USER_ID].to(self.device))
         return (users @ final[self.n_users :].T).flatten()
+
+
+def _require_loss(model: str, objectives: Sequence[Objective]) -> None:
+    """Refuses a model whose first epoch has nothing to learn from."""
+    if any(o.weight != 0 and o.is_active(0) for o in objectives):
+        return
+    got = ", ".join(f"{o.name}: weight {o.weight:g} from epoch {o.starts_at}" for o in objectives)
+    raise ParamError(
+        f"{model}: no term of the loss counts in epoch 0; got {got}; expected at least one with a weight above 0 from "
+        "epoch 0. Raise the weight of one that starts at 0, or start one earlier"
+    )

@@ -28,6 +28,9 @@ SOLVERS = {
 }
 ENDS = ("view_a", "view_b")
 
+# Gromov-Wasserstein squares costs of up to exp(1 / t); from here on they stay far below float32's largest number.
+_GROMOV_TEMPERATURE = 0.05
+
 
 @dataclass(frozen=True)
 class TransportParams(Params):
@@ -45,7 +48,7 @@ class TransportParams(Params):
     ot_view_a: str = param()
     ot_view_b: str = param()
     ot_cost: str = param(choices=("cosine", "exp_cosine", "exp_cosine_shifted"))
-    ot_cost_temperature: float = param(gt=0.0125)  # exp(1 / t) must stay finite in float32
+    ot_cost_temperature: float = param(ge=0.02)  # below, exp(1 / t) outgrows what stands for no mass
     ot_threshold: float = param(ge=0, le=1)
     ot_threshold_scope: str = param(choices=("problem", "batch", "none"))
     ot_solver: str = param(choices=tuple(SOLVERS))
@@ -77,9 +80,32 @@ class TransportParams(Params):
             found.append(f"ot_centers: ot_sides: separate needs [users, items], got {self.ot_centers!r}")
         if not isinstance(self.ot_centers, int) and len(self.ot_centers) != 2:
             found.append(f"ot_centers: must be [users, items] or one joint number, got {self.ot_centers!r}")
+        found += self._cost_problems()
         if not self.ot_negatives or len(set(self.ot_negatives)) < len(self.ot_negatives):
             found.append(f"ot_negatives: must name view_a, view_b or both, once each, got {self.ot_negatives!r}")
         return found
+
+    def _cost_problems(self) -> list[str]:
+        """Settings that would have no effect, or a cost that float32 cannot square."""
+        found = []
+        if self.ot_threshold > 0 and self.ot_threshold_scope == "none":
+            found.append("ot_threshold: has no effect with ot_threshold_scope: none; choose problem or batch, or 0")
+        if self.ot_share > 0 and self.ot_cost == "exp_cosine" and self.ot_cost_temperature < _GROMOV_TEMPERATURE:
+            found.append(
+                f"ot_cost_temperature: must be >= {_GROMOV_TEMPERATURE} with ot_cost: exp_cosine and ot_share > 0, got "
+                f"{self.ot_cost_temperature}: Gromov-Wasserstein squares the cost; exp_cosine_shifted allows less"
+            )
+        if self.ot_view_a.startswith("gat") and not self._reads_view_a():
+            found.append(
+                "ot_view_a: no gradient reaches its attention with ot_share: 1, ot_structure: adjacency and no view_a "
+                "among ot_negatives; choose ot_structure: feature, or another view"
+            )
+        return found
+
+    def _reads_view_a(self) -> bool:
+        """Whether a gradient reaches view a: by the Wasserstein cost, as a structure, or as the end of a negative."""
+        unrolled = self.ot_gw_plan == "wasserstein" and self.ot_plan_grad == "unroll"
+        return self.ot_share < 1 or self.ot_structure == "feature" or "view_a" in self.ot_negatives or unrolled
 
 
 def subgraph_transport(

@@ -1,5 +1,7 @@
 """What every objective is: a named, weighted, scheduled scalar term."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -9,7 +11,8 @@ from recmodels.records import Batch, Encoding
 class Objective(nn.Module):
     """A term of the loss. `forward(encoding, batch)` returns the *unweighted* scalar; the model multiplies by `weight`.
 
-    Subclasses set `name` and write `forward`; they own their reduction and candidates.
+    Subclasses set `name` and write `forward`; they own their reduction and candidates. A regularizer sets
+    `is_regularizer`: its gradient is small on purpose.
 
     Args:
         weight: multiplier of the term; a model drops objectives of weight 0 altogether.
@@ -17,6 +20,7 @@ class Objective(nn.Module):
     """
 
     name: str
+    is_regularizer: ClassVar[bool] = False
 
     def __init__(self, weight: float, starts_at: int = 0) -> None:
         super().__init__()

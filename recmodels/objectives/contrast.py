@@ -51,9 +51,9 @@ class StructureContrast(Objective):
 class PrototypeContrast(Objective):
     """A node's ego embedding against the centroid of its k-means cluster, among all centroids of its side.
 
-    The E-step (k-means of the ego embeddings, padding rows left out) runs at the first active epoch and every `m_step`
-    epochs from then on. Reduction: sum over the batch. Candidates: the K centroids of the side. Centroids are scaled to
-    unit length and constant between E-steps.
+    The E-step (k-means of the ego embeddings, padding rows left out) runs at every epoch that `m_step` divides, counted
+    from 0 as in RecBole, and at the first active epoch. Reduction: sum over the batch. Candidates: the K centroids of
+    the side. Centroids are scaled to unit length and constant between E-steps.
 
     Args:
         graph: gives the sides.
@@ -67,6 +67,8 @@ class PrototypeContrast(Objective):
     """
 
     name = "proto"
+    users: Tensor
+    items: Tensor
     user_centroids: Tensor
     item_centroids: Tensor
     assignment: Tensor
@@ -76,15 +78,15 @@ class PrototypeContrast(Objective):
     ) -> None:
         super().__init__(schedule["weight"], int(schedule["starts_at"]))
         self.m_step, self.temperature, self.n_clusters = m_step, temperature, n_clusters
-        self.users, self.items = graph.users, graph.items
-        for side, nodes in (("user", self.users), ("item", self.items)):
+        for side, nodes in (("user", graph.users), ("item", graph.items)):
+            self.register_buffer(f"{side}s", nodes, persistent=False)  # on the device of the embeddings they pick
             self.register_buffer(f"{side}_centroids", torch.zeros(n_clusters_for(nodes.numel(), n_clusters), width))
         self.register_buffer("assignment", torch.zeros(graph.n_nodes, dtype=torch.int64))
 
     def on_epoch_start(self, epoch: int, ego: Tensor, generator: torch.Generator) -> None:
         """The E-step, when it is due."""
         super().on_epoch_start(epoch, ego, generator)
-        if (epoch - self.starts_at) % self.m_step:
+        if epoch % self.m_step and epoch != self.starts_at:
             return
         for nodes, centroids in ((self.users, self.user_centroids), (self.items, self.item_centroids)):
             clusters = kmeans(ego[nodes], self.n_clusters, generator)

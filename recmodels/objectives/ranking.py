@@ -1,5 +1,7 @@
 """Ranking loss and the regulariser of the ego embeddings."""
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from recmodels.kernels import gather
@@ -31,6 +33,7 @@ class EgoNorm(Objective):
     """
 
     name = "reg"
+    is_regularizer: ClassVar[bool] = True
 
     def __init__(self, weight: float, squared: bool) -> None:
         super().__init__(weight)

@@ -22,9 +22,10 @@ class GradientAudit(Callback):
 
     It finds (1) parameters without a gradient, (2) orphans: leaf tensors that the loss depends on but no optimizer
     updates, such as parameters in a plain dict, and (3) dead terms, whose share of the gradient on the ego embeddings
-    is negligible. The picker belongs to another optimizer, and parameters of objectives that are not active yet have no
-    gradient yet; neither is reported. The shares are taken anew at the first batch of every epoch; the extra cost is
-    one backward pass per term. The audit belongs before guards that drop batches.
+    is negligible; a regularizer is meant to be weak and never dead. The picker belongs to another optimizer, and
+    parameters of objectives that are not active yet have no gradient yet; neither is reported. The shares are taken
+    anew at the first batch of every epoch; the extra cost is one backward pass per term. The audit belongs before
+    guards that drop batches.
 
     Args:
         unused: policy for (1): "raise", "warn" or "ignore".
@@ -77,8 +78,9 @@ class GradientAudit(Callback):
         self._is_first = False
         self._seen.update(step.terms)
         self.shares = gradient_shares(step)
+        passed_over = self._reported | {o.name for o in step.trainer.model.objectives if o.is_regularizer}
         dead = {name: share for name, share in self.shares.items() if share < self.dead_share}
-        new = {name: share for name, share in dead.items() if name not in self._reported}
+        new = {name: share for name, share in dead.items() if name not in passed_over}
         self._reported.update(new)
         self._report({"dead": [_dead_message(name, share) for name, share in new.items()]})
 

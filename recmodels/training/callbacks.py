@@ -81,6 +81,9 @@ class Callback:
     def on_step_end(self, step: Step) -> None:
         """After the optimizer step."""
 
+    def on_epoch_trained(self, trainer: Trainer, epoch: int) -> None:
+        """After the last step of an epoch, in evaluation mode, before its validation. May raise RollBack."""
+
     def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:
         """After validation; `log` is complete and may be extended."""
 

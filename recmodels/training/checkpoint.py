@@ -65,8 +65,8 @@ def load(path: str | Path, expected: Mapping[str, Any] | None) -> dict[str, Any]
 
     Args:
         path: the file.
-        expected: top-level entries that must be present and equal, such as the model or `split_sha256`; None checks
-            nothing.
+        expected: top-level entries that must be equal, such as the model or `split_sha256`; a dictionary is compared
+            key by key, and what is absent counts as None. None checks nothing.
 
     Raises:
         CheckpointError: the file is missing, truncated, corrupt, foreign, holds pickled code (which is not executed),
@@ -75,11 +75,7 @@ def load(path: str | Path, expected: Mapping[str, Any] | None) -> dict[str, Any]
     path = Path(path)
     _check_archive(path)
     state = _check_header(path, _read(path))
-    wrong = [
-        f"{key}: got {state.get(key)!r}, expected {value!r}"
-        for key, value in (expected or {}).items()
-        if key not in state or state[key] != value
-    ]
+    wrong = [text for key, value in (expected or {}).items() for text in _differences(state.get(key), value, key)]
     if wrong:
         raise CheckpointError(f"{path}: belongs to another run: {'; '.join(wrong)}")
     return state
@@ -107,6 +103,16 @@ def load_newest(path: str | Path, expected: Mapping[str, Any] | None, warn: Call
         raise CheckpointError(f"no usable checkpoint: {newest_error}; {error}") from error
     warn(f"{newest_error}; using {older} instead")
     return state
+
+
+def _differences(got: Any, expected: Any, name: str) -> list[str]:
+    """What differs, by the names of the innermost keys."""
+    if isinstance(got, dict) and isinstance(expected, dict):
+        keys = dict.fromkeys([*expected, *got])
+        return [text for key in keys for text in _differences(got.get(key), expected.get(key), f"{name}.{key}")]
+    if isinstance(expected, dict):
+        return [f"{name}: got {got!r}, expected {len(expected)} keys"]
+    return [] if got == expected else [f"{name}: got {got!r}, expected {expected!r}"]
 
 
 def _plain(value: Any, where: str) -> Any:

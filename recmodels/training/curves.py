@@ -31,10 +31,15 @@ class Curves(Callback):
         self.run_dir, self.valid_metrics = run_dir, valid_metrics
         self.rows: list[Row] = []
 
+    def on_fit_start(self, trainer: "Trainer") -> None:
+        """Mends the file of a resumed run, in case it was damaged."""
+        if self.rows:
+            self._write()
+
     def on_epoch_end(self, trainer: "Trainer", log: EpochLog) -> None:
         """Appends the row."""
         self.rows.append({"epoch": log.epoch, **log.values, "is_best": log.is_best})
-        write_text(self.run_dir / "curves.csv", to_csv(self.rows))
+        self._write()
 
     def on_fit_end(self, trainer: "Trainer") -> None:
         """Draws the picture."""
@@ -48,6 +53,9 @@ class Curves(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes the rows back, so that a resumed run's file has each epoch once."""
         self.rows = list(state["rows"])
+
+    def _write(self) -> None:
+        write_text(self.run_dir / "curves.csv", to_csv(self.rows))
 
 
 def to_csv(rows: list[Row]) -> str:

@@ -1,4 +1,4 @@
-"""What a non-finite loss or gradient leaves behind: one replay of the batch and a JSON file."""
+"""What a non-finite loss, gradient or weight leaves behind: one replay of the batch and a JSON file."""
 
 import json
 import math
@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recmodels import __version__
+from recmodels.clustering import MAX_NORM
 from recmodels.training.callbacks import Step
 from recmodels.training.replay import RandomStates, kind, replay
 
@@ -49,6 +50,41 @@ def diagnose(step: Step, run_dir: str | Path, policy: str, states: RandomStates 
     return _write(report, Path(run_dir))
 
 
+def diagnose_weights(trainer: Any, epoch: int, bad: dict[str, str], run_dir: str | Path, policy: str) -> Path:
+    """Writes `diagnosis-<n>.json` for weights that the steps of an epoch have ruined; no batch is replayed.
+
+    Args:
+        trainer: the running trainer.
+        epoch: 0-based, whose steps were taken.
+        bad: what is wrong, from `non_finite_weights`.
+        run_dir: folder of the run; made when absent.
+        policy: what the guard will do, for the record.
+
+    Returns:
+        The file.
+    """
+    facts = _run_facts(trainer, Path(run_dir))
+    report = {"epoch": epoch, "policy": policy, "stage": "weights", "non_finite": bad}
+    return _write(report | {"learning_rate": trainer.learning_rate} | facts, Path(run_dir))
+
+
+def overflow(embeddings: Tensor) -> str | None:
+    """Returns "nan" or "inf" as `kind`, "longer than ..." when the scores of (N, d) embeddings overflow, else None."""
+    longest = torch.linalg.vector_norm(embeddings.detach(), dim=-1, dtype=torch.float64).max()
+    if bool(longest <= MAX_NORM):
+        return None
+    return kind(embeddings) or f"longer than {MAX_NORM:g}"
+
+
+@torch.no_grad()
+def non_finite_weights(model: Any) -> dict[str, str]:
+    """What is wrong with parameters and embeddings of a model in evaluation mode; empty when every score is finite."""
+    bad = {name: found for name, p in model.named_parameters() if (found := kind(p)) is not None}
+    encoding = model.encode()
+    embeddings = {"ego embedding": encoding.ego, "final embedding": encoding.final}
+    return bad | {name: found for name, x in embeddings.items() if (found := overflow(x)) is not None}
+
+
 def non_finite_gradients(step: Step) -> dict[str, str]:
     """Kind of each non-finite gradient, as `gradient of <parameter>`; empty before the backward pass."""
     if step.norm is None:
@@ -74,14 +110,21 @@ def _facts(step: Step, run_dir: Path) -> dict[str, Any]:
     return {
         "epoch": step.epoch,
         "batch": step.index,
-        "seed": step.trainer.seed,
         "terms": {name: _number(value) for name, value in step.terms.items()},
         "loss": _number(step.loss),
         "ids": {name: ids.tolist() for name, ids in step.batch._asdict().items()},
-        "weight_norms": {name: _norm(p) for name, p in parameters.items()},
         "gradient_norms": {name: _norm(gradient) for name, gradient in gradients.items()},
+        **_run_facts(step.trainer, run_dir),
+    }
+
+
+def _run_facts(trainer: Any, run_dir: Path) -> dict[str, Any]:
+    model: nn.Module = trainer.model
+    return {
+        "seed": trainer.seed,
+        "weight_norms": {name: _norm(p) for name, p in model.named_parameters()},
         "checkpoints": [str(run_dir / name) for name in _CHECKPOINTS if (run_dir / name).exists()],
-        "command": step.trainer.command,
+        "command": trainer.command,
         "versions": {"recmodels": __version__, "torch": torch.__version__, "numpy": np.__version__},
     }
 

@@ -1,4 +1,4 @@
-"""Guards against NaN and infinity in the loss and its gradients."""
+"""Guards against NaN and infinity in the loss, its gradients and the weights."""
 
 import json
 import logging
@@ -9,7 +9,7 @@ import torch
 
 from recmodels.errors import NonFiniteError, ParamError
 from recmodels.training.callbacks import Callback, RollBack, SkipBatch, Step
-from recmodels.training.diagnosis import diagnose, non_finite_gradients
+from recmodels.training.diagnosis import diagnose, diagnose_weights, non_finite_gradients, non_finite_weights
 from recmodels.training.replay import RandomStates, snapshot
 
 logger = logging.getLogger(__name__)
@@ -19,6 +19,10 @@ POLICIES = ("raise", "skip", "rollback")
 
 class NonFiniteGuard(Callback):
     """Stops a batch whose terms, loss or gradients are NaN or infinite before it reaches the weights.
+
+    A step from a finite gradient can still ruin the weights. So after the last step of an epoch it demands finite
+    weights, and embeddings whose scores cannot overflow, before anything is validated or saved. Such an epoch is rolled
+    back or stops the run; "skip" cannot undo a step.
 
     Each failure leaves a `diagnosis-<n>.json`. One host synchronization per check, none else while all is finite. While
     a GradScaler is active a non-finite gradient is left to it (it skips that step and lowers its scale); the loss is
@@ -75,6 +79,16 @@ class NonFiniteGuard(Callback):
         message = "epoch %d, batch %d: gradient norm overflows although every gradient is finite; clipping makes it 0"
         logger.warning(message, step.epoch, step.index)
 
+    def on_epoch_trained(self, trainer: Any, epoch: int) -> None:
+        """Checks the weights and the embeddings that validation would score."""
+        bad = non_finite_weights(trainer.model)
+        if not bad:
+            return
+        path = diagnose_weights(trainer, epoch, bad, self.run_dir, self.policy)
+        place = f"epoch {epoch}, after its last step"
+        undo = ["policy 'skip' cannot undo a step that was taken; 'rollback' can"] if self.policy == "skip" else []
+        self._roll_back_or_stop(f"{place}: non-finite {_summary(json.loads(path.read_text()), path, *undo)}")
+
     def state_dict(self) -> dict[str, Any]:
         """How often the guard has acted in this run."""
         return {"skips": self.skips, "rollbacks": self.rollbacks}
@@ -91,6 +105,9 @@ class NonFiniteGuard(Callback):
             self._states = snapshot(step.trainer.model)  # `on_step_end` is not called for a dropped batch
             logger.warning("batch dropped (%d of %d): %s", self.skips, self.max_skips, message)
             raise SkipBatch(message)
+        self._roll_back_or_stop(message)
+
+    def _roll_back_or_stop(self, message: str) -> None:
         if self.policy == "rollback" and self.rollbacks < self.max_rollbacks:
             self.rollbacks += 1
             logger.warning("rolling back (%d of %d): %s", self.rollbacks, self.max_rollbacks, message)
@@ -103,11 +120,15 @@ class NonFiniteGuard(Callback):
 
 
 def _describe(report: dict[str, Any], path: Path) -> str:
-    what = ", ".join(f"{name} ({found})" for name, found in report["non_finite"].items())
     error = report["replay"]["error"]
     where = f"no module named, replay: {error}" if error else "the replay did not reproduce it"
     if report["module"] is not None:
         where = f"first in module {report['module']!r}, operation {report['operation']!r}"
-    good = report["checkpoints"][0] if report["checkpoints"] else "none"
     place = f"epoch {report['epoch']}, batch {report['batch']}"
-    return f"{place}: non-finite {what}; {where}; diagnosis: {path}; last good checkpoint: {good}"
+    return f"{place}: non-finite {_summary(report, path, where)}"
+
+
+def _summary(report: dict[str, Any], path: Path, *where: str) -> str:
+    what = ", ".join(f"{name} ({found})" for name, found in report["non_finite"].items())
+    good = report["checkpoints"][0] if report["checkpoints"] else "none"
+    return "; ".join([what, *where, f"diagnosis: {path}", f"last good checkpoint: {good}"])

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import math
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -18,6 +19,7 @@ from recmodels.data.split import reseed_loader
 from recmodels.models.base import GraphRecommender
 from recmodels.streams import global_streams
 from recmodels.training.callbacks import Callback, EpochLog, RollBack, SkipBatch, Step
+from recmodels.training.diagnosis import overflow
 from recmodels.training.early_stop import EarlyStop
 
 logger = logging.getLogger(__name__)
@@ -53,6 +55,7 @@ class Trainer(RecboleTrainer):
         self.run_dir, self.early_stop, self.callbacks = run_dir, early_stop, callbacks
         self.seed: int = config["seed"]
         self.lr_factor: float = config["guard_lr_factor"]
+        self._may_roll_back: bool = config["guard_nonfinite"] == "rollback"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=bool(config["enable_scaler"]))
         self.recorder = MetricRecorder(self.evaluator)
         self.next_epoch, self.finished, self.command = 0, False, ""
@@ -80,7 +83,7 @@ class Trainer(RecboleTrainer):
         """
         self.eval_collector.data_collect(train_data)
         self._notify("on_fit_start", self)
-        self._restore_point = self._weights_state()
+        self._keep_restore_point()
         while not self.finished:
             try:
                 log = self._run_epoch(train_data, valid_data, show_progress)
@@ -88,7 +91,7 @@ class Trainer(RecboleTrainer):
                 self._roll_back()
                 continue
             self._notify("on_epoch_end", self, log)
-            self._restore_point = self._weights_state()
+            self._keep_restore_point()
         self._notify("on_fit_end", self)
         return self.early_stop.best_score, self.best_valid_result
 
@@ -101,6 +104,8 @@ class Trainer(RecboleTrainer):
         self._notify("on_epoch_start", self, epoch)
         with global_streams(self.seed, "negatives", epoch):
             values = self._train_epoch(train_data, epoch, show_progress=show_progress)
+        self.model.eval()
+        self._notify("on_epoch_trained", self, epoch)
         log = EpochLog(epoch, values | self.model.report() | {"learning_rate": self.learning_rate})
         log.values["seconds"] = time.perf_counter() - started
         stop = self._validate(valid_data, log) if self._validates(epoch, valid_data) else False
@@ -186,9 +191,19 @@ class Trainer(RecboleTrainer):
         eval_data: Any,
         show_progress: bool = False,  # noqa: ANN401
     ) -> dict[str, float]:
-        """Unrounded metrics of the current weights; per-user values are then in `recorder.per_user`."""
+        """Unrounded metrics of the current weights; per-user values are then in `recorder.per_user`.
+
+        All are NaN when scores overflow, since ranking what is not finite gives ordinary-looking numbers.
+        """
         result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+        if overflow(self.model.final()) is not None:
+            return dict.fromkeys(result, math.nan)
         return {name: float(value) for name, value in result.items()}
+
+    def _keep_restore_point(self) -> None:
+        """Remembers the last finished epoch, if it can be asked for; it is as large as weights and optimizer."""
+        if self._may_roll_back:
+            self._restore_point = copy.deepcopy(self._weights_state())
 
     def _roll_back(self) -> None:
         """Back to the last finished epoch, with a lower learning rate."""
@@ -199,9 +214,9 @@ class Trainer(RecboleTrainer):
         logger.warning("rolled back to the start of epoch %d, learning rate %g", self.next_epoch, self.learning_rate)
 
     def _weights_state(self) -> dict[str, Any]:
-        """A copy of what an epoch changes: weights, buffers, optimiser, scaler."""
+        """What an epoch changes: weights, buffers, optimizer, scaler; the tensors are the live ones."""
         parts = {"weights": self.model, "optimizer": self.optimizer, "scaler": self.scaler}
-        return copy.deepcopy({name: part.state_dict() for name, part in parts.items()})
+        return {name: part.state_dict() for name, part in parts.items()}
 
     def _load_weights_state(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["weights"])
@@ -209,7 +224,7 @@ class Trainer(RecboleTrainer):
         self.scaler.load_state_dict(state["scaler"])
 
     def state_dict(self) -> dict[str, Any]:
-        """All that resume needs, as tensors and plain data."""
+        """All that resume needs, as tensors and plain data; live ones, to be saved or copied before the next step."""
         return self._weights_state() | {
             "next_epoch": self.next_epoch,
             "finished": self.finished,
