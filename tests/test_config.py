@@ -273,3 +273,10 @@ def test_a_data_path_that_holds_the_data_set_is_absolute_and_any_other_stays(tmp
     assert f"data_path: {tmp_path / 'here'}\n" in found.dump()
     assert resolve(NAMES | {"dataset": "other", "data_path": "here"}, MODELS).run.data_path == "here"
     assert resolve(NAMES, MODELS).run.data_path == "dataset/"
+
+
+def test_every_shipped_data_set_has_its_layer():
+    """A clone without these files trains on other data than the documents say."""
+    names = {file.name for file in (properties_root() / "dataset").iterdir()}
+    assert names >= {"ml-100k.yaml", "ml-1m.yaml", "ml-1m-r3.yaml", "gowalla.yaml"}
+    assert resolve(NAMES | {"dataset": "ml-100k"}, MODELS).data.val_interval == {"rating": "[3,inf)"}
