@@ -99,9 +99,16 @@ def logging_to(folder: Path, level: str) -> Iterator[None]:
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Writes a compressed npz without pickles, atomically."""
+    """Writes a compressed npz without pickles, atomically.
+
+    Raises:
+        ValueError: an array holds Python objects, which only a pickle can store.
+    """
+    objects = [name for name, array in arrays.items() if array.dtype.hasobject]
+    if objects:
+        raise ValueError(f"{path}: arrays {objects} hold Python objects, which would be pickled")
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    np.savez_compressed(buffer, **arrays)  # numpy 1.26 would take `allow_pickle` for an array
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(buffer.getvalue())
     temporary.replace(path)
