@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -84,6 +85,9 @@ def guarded(command: Callable[[list[str]], None], arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted; --resume=RUN_DIR continues after the last finished epoch", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader of our output has seen enough, as in `recmodels evaluate RUN | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (OSError, MemoryError, RuntimeError) as error:
         shortage = _shortage(error)
         if shortage is None:

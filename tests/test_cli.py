@@ -2,6 +2,9 @@
 
 import errno
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -274,3 +277,22 @@ def test_the_script_works_from_another_folder(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "runs"]
     (folder,) = (tmp_path / "runs").iterdir()
     assert (folder / "result.json").is_file()
+
+
+def test_a_reader_that_stops_reading_is_no_error() -> None:
+    code = "from recmodels import cli; raise SystemExit(cli.guarded(lambda _: print('x' * 10**6, flush=True), []))"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(1)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+def test_the_log_shows_as_many_decimals_as_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = options(Path.cwd(), model="LightGCN", epochs=1, loss_decimal_place=2, metric_decimal_place=3)
+    write_data(Path.cwd())
+    assert cli.main(["train", *[f"--{key}={value}" for key, value in overrides.items()]]) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch ")]
+    assert re.search(r"bpr 0\.\d{2} .*ndcg@10 0\.\d{3} \*", line)

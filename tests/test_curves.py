@@ -101,19 +101,21 @@ def test_the_picture_follows_the_values(tmp_path: Path) -> None:
 def test_the_log_line_has_terms_score_and_mark(caplog: pytest.LogCaptureFixture) -> None:
     values = {"train/bpr": 0.65432, "train/ot": 2.0, "learning_rate": 0.1, "seconds": 1.23}
     with caplog.at_level(logging.INFO):
-        Progress("ndcg@10").on_epoch_end(trainer(), EpochLog(7, values | {"valid/ndcg@10": 0.12345}, is_best=True))
-        Progress("ndcg@10").on_epoch_end(trainer(), EpochLog(8, values))
+        Progress("ndcg@10", 4, 4).on_epoch_end(
+            trainer(), EpochLog(7, values | {"valid/ndcg@10": 0.12345}, is_best=True)
+        )
+        Progress("ndcg@10", 4, 4).on_epoch_end(trainer(), EpochLog(8, values))
     assert caplog.messages == [
-        "epoch   7 | bpr 0.6543 ot 2 | ndcg@10 0.1235 * | 1.2 s",
-        "epoch   8 | bpr 0.6543 ot 2 | 1.2 s",
+        "epoch   7 | bpr 0.6543 ot 2.0000 | ndcg@10 0.1235 * | 1.2 s",
+        "epoch   8 | bpr 0.6543 ot 2.0000 | 1.2 s",
     ]
 
 
 def test_the_log_says_why_training_ended(caplog: pytest.LogCaptureFixture) -> None:
     stop = SimpleNamespace(counter=11)
     with caplog.at_level(logging.INFO):
-        Progress("ndcg@10").on_fit_end(trainer(next_epoch=30, epochs=30, early_stop=stop))
-        Progress("ndcg@10").on_fit_end(trainer(next_epoch=20, epochs=30, early_stop=stop))
+        Progress("ndcg@10", 4, 4).on_fit_end(trainer(next_epoch=30, epochs=30, early_stop=stop))
+        Progress("ndcg@10", 4, 4).on_fit_end(trainer(next_epoch=20, epochs=30, early_stop=stop))
     assert caplog.messages == [
         "stopped after epoch 29: all epochs done",
         "stopped after epoch 19: valid no longer improved for 11 validations",

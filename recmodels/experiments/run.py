@@ -126,7 +126,7 @@ def make_trainer(session: Session, folder: Path) -> Trainer:
     callbacks = [
         GradientAudit(run.guard_none_gradient, run.guard_orphan, "warn", run.guard_dead_share),
         Curves(folder, shown),
-        Progress(run.valid_metric.lower()),
+        Progress(run.valid_metric.lower(), run.loss_decimal_place, run.metric_decimal_place),
         NonFiniteGuard(
             run.guard_nonfinite, run.guard_max_skips, run.guard_max_rollbacks, folder, replays=run.guard_replay
         ),

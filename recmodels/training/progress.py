@@ -16,18 +16,22 @@ class Progress(Callback):
 
     Args:
         valid_metric: the metric of model selection, as in `valid/<metric>`.
+        loss_decimals: decimals of the terms, >= 0.
+        metric_decimals: decimals of the metric, >= 0.
     """
 
-    def __init__(self, valid_metric: str) -> None:
-        self.valid_metric = valid_metric
+    def __init__(self, valid_metric: str, loss_decimals: int, metric_decimals: int) -> None:
+        self.valid_metric, self.loss_decimals, self.metric_decimals = valid_metric, loss_decimals, metric_decimals
 
     def on_epoch_end(self, trainer: "Trainer", log: EpochLog) -> None:
         """Logs the line."""
-        terms = [f"{key[6:]} {value:.4g}" for key, value in log.values.items() if key.startswith("train/")]
+        terms = [
+            f"{key[6:]} {value:.{self.loss_decimals}f}" for key, value in log.values.items() if key.startswith("train/")
+        ]
         score = log.values.get(f"valid/{self.valid_metric}")
         parts = [f"epoch {log.epoch:>3}", " ".join(terms)]
         if score is not None:
-            parts.append(f"{self.valid_metric} {score:.4f}{' *' if log.is_best else ''}")
+            parts.append(f"{self.valid_metric} {score:.{self.metric_decimals}f}{' *' if log.is_best else ''}")
         logger.info("%s | %.1f s", " | ".join(parts), log.values["seconds"])
 
     def on_fit_end(self, trainer: "Trainer") -> None:
