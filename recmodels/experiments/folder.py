@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -108,7 +109,8 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     if objects:
         raise ValueError(f"{path}: arrays {objects} hold Python objects, which would be pickled")
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # numpy 1.26 would take `allow_pickle` for an array
+    named: Any = arrays  # numpy's annotation takes the first keyword for its own `allow_pickle`, which 1.26 lacks
+    np.savez_compressed(buffer, **named)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(buffer.getvalue())
     temporary.replace(path)
