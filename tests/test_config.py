@@ -74,10 +74,11 @@ def test_values_are_every_key_of_model_run_and_data() -> None:
 
 
 def test_the_protocol_is_the_default() -> None:
-    run = resolve(NAMES, MODELS).run
+    run = resolve(NAMES | {"dataset": "ml-1m-r3"}, MODELS).run
     assert run.eval_args == {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user", "mode": "full"}
     assert (run.train_batch_size, run.valid_metric, run.topk) == (4096, "NDCG@10", [10, 20, 50])
     assert (run.seed, run.split_seed, run.stopping_step) == (2020, 2020, 10)
+    assert resolve(NAMES | {"dataset": "ml-100k"}, MODELS).run.train_batch_size == 1024
 
 
 def test_an_unknown_data_set_gets_recboles_formats() -> None:

@@ -190,15 +190,15 @@ def test_a_configuration_that_no_longer_resolves_is_refused(finished: Path, tmp_
 def test_the_layers_win_in_their_order_and_the_run_stores_the_outcome(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # overall: 4096 and 300; model: embedding_size 64, n_layers 3; the rest from the files and the command line
+    # overall: 300 epochs and a batch of 4096; data set: 1024; model: 64 and 3 hops; the rest from files and arguments
     (tmp_path / "a.yaml").write_text("n_layers: 2\nreg_weight: 0.5\nseed: 7\n")
     (tmp_path / "b.yaml").write_text("reg_weight: 0.25\nseed: 8\n")
     seen: list[Mapping[str, Any]] = []
     monkeypatch.setattr(run, "train", lambda resolved, run_dir: seen.append(resolved.values))
     given = [f"--config_files={tmp_path / 'a.yaml'} {tmp_path / 'b.yaml'}", "--seed=9", "--dataset=ml-100k"]
     assert cli.main(["train", *given]) == 0
-    keys = ("train_batch_size", "embedding_size", "val_interval", "n_layers", "reg_weight", "seed")
-    assert [seen[0][key] for key in keys] == [4096, 64, {"rating": "[3,inf)"}, 2, 0.25, 9]
+    keys = ("epochs", "train_batch_size", "embedding_size", "val_interval", "n_layers", "reg_weight", "seed")
+    assert [seen[0][key] for key in keys] == [300, 1024, 64, {"rating": "[3,inf)"}, 2, 0.25, 9]
 
 
 @pytest.mark.slow

@@ -32,6 +32,7 @@ from recmodels.training.early_stop import EarlyStop
 from recmodels.training.guards import NonFiniteGuard
 from recmodels.training.progress import Progress
 from recmodels.training.saving import Saving
+from recmodels.training.stall import StallGuard
 from recmodels.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -127,6 +128,7 @@ def make_trainer(session: Session, folder: Path) -> Trainer:
         GradientAudit(run.guard_none_gradient, run.guard_orphan, "warn", run.guard_dead_share),
         Curves(folder, shown),
         Progress(run.valid_metric.lower(), run.loss_decimal_place, run.metric_decimal_place),
+        StallGuard(),
         NonFiniteGuard(
             run.guard_nonfinite, run.guard_max_skips, run.guard_max_rollbacks, folder, replays=run.guard_replay
         ),
