@@ -169,7 +169,9 @@ def test_allowed_names_and_patterns_are_passed_over():
 def test_parameters_that_need_no_gradient_are_passed_over():
     model = Toy(DetachedBranch("bpr"))
     model.objectives[0].slope.requires_grad_(False)
-    take_step(audit(), model)
+    callback = audit()
+    take_step(callback, model)
+    assert (callback.unused, callback.orphans) == ([], [])
 
 
 def test_orphans_of_a_plain_loss_are_exactly_the_leaves_outside_the_optimizer():

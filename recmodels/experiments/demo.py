@@ -1,11 +1,9 @@
 """The demonstration: NCL_OT on the bundled ml-100k against popularity and against itself untrained."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from recmodels.experiments.folder import RESULT
-from recmodels.experiments.run import evaluate_untrained, train
+from recmodels.experiments.run import evaluate_untrained, stored_result, train
 from recmodels.experiments.session import resolve_train
 from recmodels.params import raise_all
 from recmodels.training.baselines import run_baseline
@@ -39,7 +37,8 @@ def demo(overrides: Mapping[str, Any], run_dir: str | None = None) -> dict[str, 
     raise_all("demo", fixed)
     resolved = resolve_train(SETTINGS | dict(overrides))
     folder = train(resolved, run_dir)
-    trained = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    trained = stored_result(folder)
+    assert trained is not None  # `train` returns once it is written
     popularity = run_baseline("Pop", resolved.recbole_values(), resolved.run.split_seed, str(folder))
     assert popularity.split_sha256 == trained["split_sha256"]
     return {

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from recmodels.errors import CheckpointError, UserError
+from recmodels.files import write_bytes
 
 CONFIG, RESULT, USERS = "config.yaml", "result.json", "test_users.npz"
 LAST, BEST = "last.pt", "checkpoint.pt"
@@ -111,6 +112,4 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     buffer = io.BytesIO()
     named: Any = arrays  # numpy's annotation takes the first keyword for its own `allow_pickle`, which 1.26 lacks
     np.savez_compressed(buffer, **named)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(buffer.getvalue())
-    temporary.replace(path)
+    write_bytes(path, buffer.getvalue())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from recmodels.files import write_text
+from recmodels.files import write_bytes, write_text
 from recmodels.training.callbacks import Callback, EpochLog
 
 if TYPE_CHECKING:
@@ -84,9 +84,9 @@ def draw(rows: list[Row], valid_metrics: list[str], path: Path) -> None:
     for axes, (title, names, is_log) in zip(all_axes, panels, strict=False):
         _draw_panel(axes, rows, names, title, is_log)
     all_axes[-1].set_xlabel("epoch")
-    temporary = path.with_suffix(".tmp.png")
-    figure.savefig(temporary, dpi=110)
-    temporary.replace(path)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110)
+    write_bytes(path, picture.getvalue())
 
 
 def _columns(rows: list[Row], prefix: str) -> list[str]:

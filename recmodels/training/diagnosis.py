@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from recmodels import __version__
 from recmodels.clustering import MAX_NORM
+from recmodels.files import write_text
 from recmodels.training.callbacks import Step
 from recmodels.training.replay import RandomStates, kind, replay
 
@@ -142,7 +142,5 @@ def _write(report: dict[str, Any], run_dir: Path) -> Path:
     run_dir.mkdir(parents=True, exist_ok=True)
     taken = [int(file.stem[10:]) for file in run_dir.glob("diagnosis-*.json") if file.stem[10:].isdigit()]
     path = run_dir / f"diagnosis-{max(taken, default=0) + 1}.json"
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(report, indent=2, allow_nan=False))
-    os.replace(temporary, path)
+    write_text(path, json.dumps(report, indent=2, allow_nan=False))
     return path
