@@ -10,7 +10,10 @@ from torch.autograd.function import once_differentiable
 from recmodels.graph import Adjacency
 
 # Bytes of one chunk of similarities. On a CPU the chunk should stay in the last-level cache; a GPU starves on little.
-_CHUNK_BYTES = {"cpu": 8 << 20, "cuda": 256 << 20}
+_CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
+# Bytes of a row of one block of columns in the sparse product. Rows are gathered at random, so a CPU's cache holds more
+# of narrow ones; below two cache lines the indices, read once a block, cost more. A GPU takes all columns at once.
+_BLOCK_BYTES = {"cpu": 128}
 
 
 def gather(x: Tensor, ids: Tensor) -> Tensor:
@@ -52,11 +55,19 @@ class _Propagate(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, adjacency: Adjacency) -> Tensor:  # noqa: ANN401
         ctx.adjacency, ctx.dtype = adjacency, x.dtype
         with torch.autocast(x.device.type, enabled=False):
-            return adjacency.matrix() @ x.to(adjacency.values.dtype)
+            return _product(adjacency.matrix(), x.to(adjacency.values.dtype))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
         return propagate(ctx.adjacency.transpose, grad).to(ctx.dtype), None
+
+
+def _product(matrix: Tensor, x: Tensor) -> Tensor:
+    """The sparse product, block by block of columns where that keeps the gathered rows in a cache; the same bits."""
+    width = _BLOCK_BYTES.get(x.device.type, x.shape[1] * x.element_size()) // x.element_size()
+    if x.shape[1] <= width:
+        return matrix @ x
+    return torch.cat([matrix @ block.contiguous() for block in x.split(width, dim=1)], dim=1)
 
 
 def weighted_infonce_sum(
@@ -97,7 +108,7 @@ class _WeightedInfoNCESum(torch.autograd.Function):
         with torch.autocast(anchors.device.type, enabled=False):
             dtype = torch.promote_types(anchors.dtype, torch.float32)
             a, p, c, w = (t.to(dtype) for t in (anchors, positives, candidates, row_weights))
-            value, grads = _sweep(a, p, c, w, temperature, needs_grad=any(ctx.needs_input_grad[:3]))
+            value, grads = _sweep(a, p, c, w, temperature, tuple(ctx.needs_input_grad[:3]))
         ctx.save_for_backward(*grads)
         ctx.dtypes = anchors.dtype, positives.dtype, candidates.dtype
         return value
@@ -105,32 +116,36 @@ class _WeightedInfoNCESum(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        scaled = (grad * g for g in ctx.saved_tensors)
-        return (*(g.to(dtype) for g, dtype in zip(scaled, ctx.dtypes, strict=True)), None, None)
+        found = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        return (*(None if g is None else (grad * g).to(dtype) for g, dtype in found), None, None)
 
 
 def _sweep(
-    a: Tensor, p: Tensor, c: Tensor, w: Tensor, temperature: float, *, needs_grad: bool
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Value and, if wanted, the gradients of the three embeddings, chunk by chunk."""
-    scale = w / temperature
-    value = -(scale * (a * p).sum(-1)).sum()
-    grad_a = -scale[:, None] * p if needs_grad else a.new_empty(0)
-    grad_c = torch.zeros_like(c) if needs_grad else a.new_empty(0)
-    rows = _chunk_rows(c)
+    a: Tensor, p: Tensor, c: Tensor, w: Tensor, temperature: float, needs: tuple[bool, bool, bool]
+) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+    """Value, and the gradients of a, p and c where they are wanted, chunk by chunk.
+
+    The softmax of a row is its gradient, and its largest entry is exp(peak - logsumexp) >= 1 / M, so the value needs no
+    exponential of its own. Weights and temperature multiply the (B, d) sides, never the (chunk, M) similarities.
+    """
+    scale = (w / temperature)[:, None]
+    queries, weighted = a / temperature, scale * a
+    value = -(w * (queries * p).sum(-1)).sum()
+    mean = torch.empty_like(a) if needs[0] else None
+    grad_c = torch.zeros_like(c) if needs[2] else None
+    rows = min(_chunk_rows(c), max(1, a.shape[0]))
+    logits, share = a.new_empty(2, rows, c.shape[0])  # one pair of buffers for all chunks
     for start in range(0, a.shape[0], rows):
-        chunk = slice(start, start + rows)
-        logits = (a[chunk] @ c.T).div_(temperature)
-        peak = logits.amax(-1, keepdim=True)
-        share = logits.sub_(peak).exp_()
-        total = share.sum(-1, keepdim=True)
-        value = value + (w[chunk] * (peak + total.log()).squeeze(-1)).sum()
-        if needs_grad:
-            share.mul_(scale[chunk, None] / total)
-            grad_a[chunk].addmm_(share, c)
-            grad_c.addmm_(share.T, a[chunk])
-    grads = (grad_a, -scale[:, None] * a, grad_c) if needs_grad else ()
-    return value, grads
+        chunk = slice(start, min(start + rows, a.shape[0]))
+        n = chunk.stop - start
+        torch.mm(queries[chunk], c.T, out=logits[:n])
+        torch.softmax(logits[:n], -1, out=share[:n])
+        value = value + (w[chunk] * (logits[:n].amax(-1) - share[:n].amax(-1).log())).sum()
+        if mean is not None:
+            torch.mm(share[:n], c, out=mean[chunk])
+        if grad_c is not None:
+            grad_c.addmm_(share[:n].T, weighted[chunk])
+    return value, (None if mean is None else scale * (mean - p), -weighted if needs[1] else None, grad_c)
 
 
 def _chunk_rows(candidates: Tensor) -> int:

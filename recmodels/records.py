@@ -2,7 +2,27 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
+
+
+class Distinct(NamedTuple):
+    """The distinct nodes of a list.
+
+    Attributes:
+        nodes: (M,) int64 node ids, ascending.
+        counts: (M,) int64, how often each occurs, >= 1.
+    """
+
+    nodes: Tensor
+    counts: Tensor
+
+    @classmethod
+    def of(cls, ids: Tensor) -> "Distinct":
+        """The distinct values of (B,) int64 node ids, by counting, in O(B + largest id)."""
+        counts = torch.bincount(ids)
+        nodes = counts.nonzero().flatten()
+        return cls(nodes, counts[nodes])
 
 
 class Batch(NamedTuple):
@@ -12,11 +32,31 @@ class Batch(NamedTuple):
         user: (B,) int64, in `[1, n_users)`.
         pos: (B,) int64, node ids of interacted items, `n_users + item id`.
         neg: (B,) int64, node ids of sampled items.
+        users: the distinct users, and how often each occurs.
+        items: the same of the positive items.
     """
 
     user: Tensor
     pos: Tensor
     neg: Tensor
+    users: Distinct
+    items: Distinct
+
+    @classmethod
+    def of(cls, user: Tensor, pos: Tensor, neg: Tensor) -> "Batch":
+        """The batch of B triples. On a GPU the counting waits for the device: call it on the CPU, then `to`."""
+        return cls(user, pos, neg, Distinct.of(user), Distinct.of(pos))
+
+    @property
+    def triples(self) -> Tensor:
+        """(3, B) users, positives and negatives."""
+        return torch.stack([self.user, self.pos, self.neg])
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on a device."""
+        user, pos, neg = (ids.to(device) for ids in (self.user, self.pos, self.neg))
+        users, items = (Distinct(side.nodes.to(device), side.counts.to(device)) for side in (self.users, self.items))
+        return Batch(user, pos, neg, users, items)
 
 
 class Encoding(NamedTuple):

@@ -125,7 +125,7 @@ class Recorder(Callback):
         self._norm = 0.0
 
     def on_terms(self, step: Step) -> None:
-        self.batches.append(torch.stack(list(step.batch)))
+        self.batches.append(step.batch.triples)
 
     def on_gradients(self, step: Step) -> None:
         gradients = [p.grad for p in step.trainer.model.parameters() if p.grad is not None]

@@ -10,7 +10,7 @@ from recmodels.records import Batch
 from recmodels.training.audit import GradientAudit, gradient_shares, orphans
 from recmodels.training.callbacks import EpochLog, Step
 
-BATCH = Batch(torch.tensor([1, 2]), torch.tensor([3, 4]), torch.tensor([5, 5]))
+BATCH = Batch.of(torch.tensor([1, 2]), torch.tensor([3, 4]), torch.tensor([5, 5]))
 
 
 class Table(nn.Module):

@@ -154,7 +154,7 @@ def test_double_converts_the_values_of_both_directions_and_no_index():
     matrix = directed().double()
     for one in (matrix, matrix.transpose):
         assert one.values.dtype == torch.float64
-        assert one.indptr.dtype == one.indices.dtype == torch.int64
+        assert one.indptr.dtype == one.indices.dtype == torch.int32
     assert matrix.matrix().to_dense().tolist() == [[0, 2], [0, 3]]
     assert matrix.transpose.matrix().to_dense().tolist() == [[0, 0], [2, 3]]
 

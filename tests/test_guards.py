@@ -15,7 +15,7 @@ from recmodels.training.diagnosis import overflow
 from recmodels.training.guards import NonFiniteGuard
 from recmodels.training.replay import replay, snapshot
 
-BATCH = Batch(torch.tensor([1, 2]), torch.tensor([3, 4]), torch.tensor([5, 5]))
+BATCH = Batch.of(torch.tensor([1, 2]), torch.tensor([3, 4]), torch.tensor([5, 5]))
 
 
 class Scale(nn.Module):

@@ -83,6 +83,27 @@ def test_propagate_equals_the_dense_product_in_value_and_gradient():
     assert torch.autograd.gradgradcheck(lambda t: propagate(adjacency, t).square(), x)
 
 
+@pytest.mark.parametrize("width", [31, 32, 33, 100])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_blocks_of_columns_give_the_same_bits(dtype, width, monkeypatch):
+    adjacency = random_graph(60, 90).normalized_adjacency(dtype)
+    x = torch.randn(150, width, dtype=dtype)
+    blocked = propagate(adjacency, x)
+    monkeypatch.setitem(kernels._BLOCK_BYTES, "cpu", 1 << 20)
+    assert torch.equal(blocked, propagate(adjacency, x))
+    assert_close(blocked, adjacency.matrix().to_dense() @ x, atol=1e-5, rtol=1e-5)
+
+
+def test_a_constant_input_of_the_contrast_gets_no_gradient_and_changes_nothing():
+    (anchors, positives, candidates), weights = _problem(torch.float64)
+    whole = torch.autograd.grad(weighted_infonce_sum(anchors, positives, candidates, weights, 0.1), anchors)
+    partial = weighted_infonce_sum(anchors, positives.detach(), candidates.detach(), weights, 0.1)
+    partial.backward()
+    assert torch.equal(anchors.grad, whole[0])
+    assert positives.grad is None
+    assert candidates.grad is None
+
+
 def test_propagate_uses_the_stored_transpose_of_an_asymmetric_matrix():
     dense = torch.tensor([[0.0, 2, 0], [0, 0, 3], [1, 0, 0]], dtype=torch.float64)
     parts = [(m.crow_indices(), m.col_indices(), m.values()) for m in (dense.to_sparse_csr(), dense.T.to_sparse_csr())]

@@ -26,7 +26,7 @@ def _world() -> tuple[BipartiteGraph, Encoding, Batch]:
     encoding = PropagationView(graph.normalized_adjacency(torch.float64), 2)(ego)
     users = torch.randint(1, 8, (20,), generator=generator)
     items = 8 + torch.randint(1, 11, (2, 20), generator=generator)
-    return graph, encoding, Batch(users, items[0], items[1])
+    return graph, encoding, Batch.of(users, items[0], items[1])
 
 
 def _agree(got: Tensor, want: Tensor, ego: Tensor) -> None:
@@ -51,7 +51,7 @@ def test_pairwise_ranking_is_the_mean_of_minus_log_sigmoid() -> None:
     _, encoding, batch = _world()
     want = torch.stack([
         -torch.sigmoid(encoding.final[u] @ encoding.final[p] - encoding.final[u] @ encoding.final[n]).log()
-        for u, p, n in zip(*batch, strict=True)
+        for u, p, n in zip(*batch.triples, strict=True)
     ]).mean()  # fmt: skip
     _agree(PairwiseRanking(1.0)(encoding, batch), want, encoding.ego)
 
@@ -59,7 +59,7 @@ def test_pairwise_ranking_is_the_mean_of_minus_log_sigmoid() -> None:
 @pytest.mark.parametrize("squared", [False, True])
 def test_ego_norm_is_the_norm_of_each_block_over_the_batch_size(squared: bool) -> None:
     _, encoding, batch = _world()
-    blocks = torch.stack([_total([encoding.ego[v].square().sum() for v in ids]) for ids in batch])
+    blocks = torch.stack([_total([encoding.ego[v].square().sum() for v in ids]) for ids in batch.triples])
     want = (blocks / 2 if squared else blocks.sqrt()).sum() / 20
     _agree(EgoNorm(1.0, squared)(encoding, batch), want, encoding.ego)
 

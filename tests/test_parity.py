@@ -113,7 +113,7 @@ def test_loss_and_every_part_are_theirs(pair: Pair) -> None:
 
 
 def test_score_differences_are_where_their_bpr_is_exact(pair: Pair) -> None:
-    user, pos, neg = pair.ours.batch(pair.batch)
+    user, pos, neg = pair.ours.batch(pair.batch).triples
     final = pair.ours.encode().final
     difference = (final[user] * (final[pos] - final[neg])).sum(-1).abs().max()
     assert 0.01 < difference < 1

@@ -183,7 +183,7 @@ class Draws(Callback):
         self._epoch = epoch
 
     def on_terms(self, step: Step) -> None:
-        self.seen.setdefault(step.epoch, []).append(torch.stack(list(step.batch)))
+        self.seen.setdefault(step.epoch, []).append(step.batch.triples)
 
 
 def draws(started: Started) -> dict[int, list[torch.Tensor]]:

@@ -57,7 +57,7 @@ class World:
     def term(self) -> Tensor:
         """The term of one batch, which the objective does not look at."""
         none = torch.zeros(0, dtype=torch.int64)
-        return self.objective(self.encoding, Batch(none, none, none))
+        return self.objective(self.encoding, Batch.of(none, none, none))
 
 
 class Reference:

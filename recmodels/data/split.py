@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from recbole.data.dataloader import AbstractDataLoader, FullSortEvalDataLoader, TrainDataLoader
+from recbole.data.dataloader import AbstractDataLoader, FullSortEvalDataLoader
 from recbole.data.dataset import Dataset
 from recbole.data.utils import create_samplers
 
 from recmodels.compat import RecboleConfig
 from recmodels.data.checks import check_overlap, check_parts
 from recmodels.data.loading import data_errors
+from recmodels.data.triples import NegativeItems, TripleLoader
 from recmodels.errors import ParamError
 from recmodels.streams import global_streams, stream_seed
 
@@ -31,7 +32,7 @@ class Splits(NamedTuple):
         dataset: the whole data set with internal ids.
     """
 
-    train: TrainDataLoader
+    train: TripleLoader
     valid: FullSortEvalDataLoader
     test: FullSortEvalDataLoader
     sha256: str
@@ -62,7 +63,9 @@ def split(config: RecboleConfig, dataset: Dataset, split_seed: int) -> Splits:
         check_overlap(dict(zip(PARTS, map(_pair_codes, parts), strict=True)), config["benchmark_filename"])
     _set_eval_batch_size(config, whole.item_num)
     sha256 = fingerprint(parts)
-    train = TrainDataLoader(config, parts[0], samplers[0], shuffle=bool(config["shuffle"]))
+    # Where items may be met again only the row's own positive is no negative, which RecBole's sampler knows.
+    negatives = samplers[0] if config["repeatable"] else NegativeItems(samplers[0], parts[0])
+    train = TripleLoader(config, parts[0], negatives, shuffle=bool(config["shuffle"]))
     valid, test = (FullSortEvalDataLoader(config, parts[i], samplers[i], shuffle=False) for i in (1, 2))
     return Splits(train, valid, test, sha256, whole)
 

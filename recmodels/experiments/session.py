@@ -92,6 +92,8 @@ def _make_deterministic(wanted: bool) -> None:
     if wanted:  # cuBLAS reads it once, at the first use of the GPU, and is not deterministic without it
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(wanted, warn_only=True)
+    # Otherwise torch fills every new tensor before it is written; nothing here reads memory it has not written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _device(use_gpu: bool, gpu_id: str) -> torch.device:

@@ -85,9 +85,9 @@ class GraphRecommender(GeneralRecommender):
         return [o for o in self.objectives if isinstance(o, Objective) and o.is_active(self.epoch)]
 
     def batch(self, interaction: Any) -> Batch:  # noqa: ANN401  (RecBole's Interaction)
-        """RecBole's user and item ids as node ids."""
-        user, pos, neg = (interaction[key].to(self.device) for key in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
-        return Batch(user, pos + self.n_users, neg + self.n_users)
+        """RecBole's user and item ids, still on the CPU, as node ids on the model's device."""
+        user, pos, neg = (interaction[key] for key in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
+        return Batch.of(user, pos + self.n_users, neg + self.n_users).to(self.device)
 
     def encode(self) -> Encoding:
         """The encoding of the whole graph under the current weights."""

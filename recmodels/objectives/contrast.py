@@ -8,7 +8,7 @@ from recmodels.clustering import kmeans, n_clusters_for
 from recmodels.graph import BipartiteGraph
 from recmodels.kernels import gather, weighted_infonce_sum
 from recmodels.objectives.base import Objective
-from recmodels.records import Batch, Encoding
+from recmodels.records import Batch, Distinct, Encoding
 
 
 class StructureContrast(Objective):
@@ -36,12 +36,12 @@ class StructureContrast(Objective):
 
     def forward(self, encoding: Encoding, batch: Batch) -> Tensor:
         """Sum over the users of the batch plus alpha times the sum over its positive items."""
-        users = self._side(encoding, batch.user, 0, self.n_users)
-        items = self._side(encoding, batch.pos, self.n_users, self.n_nodes)
+        users = self._side(encoding, batch.users, 0, self.n_users)
+        items = self._side(encoding, batch.items, self.n_users, self.n_nodes)
         return users + self.item_weight * items
 
-    def _side(self, encoding: Encoding, ids: Tensor, first: int, end: int) -> Tensor:
-        nodes, counts = torch.unique(ids, return_counts=True)
+    def _side(self, encoding: Encoding, side: Distinct, first: int, end: int) -> Tensor:
+        nodes, counts = side
         candidates = F.normalize(encoding.ego[first:end], dim=-1)
         anchors = F.normalize(gather(encoding.hops[self.hop], nodes), dim=-1)
         positives = gather(candidates, nodes - first)
@@ -95,11 +95,11 @@ class PrototypeContrast(Objective):
 
     def forward(self, encoding: Encoding, batch: Batch) -> Tensor:
         """Sum over the users and the positive items of the batch."""
-        users = self._side(encoding, batch.user, self.user_centroids)
-        return users + self._side(encoding, batch.pos, self.item_centroids)
+        users = self._side(encoding, batch.users, self.user_centroids)
+        return users + self._side(encoding, batch.items, self.item_centroids)
 
-    def _side(self, encoding: Encoding, ids: Tensor, centroids: Tensor) -> Tensor:
-        nodes, counts = torch.unique(ids, return_counts=True)
+    def _side(self, encoding: Encoding, side: Distinct, centroids: Tensor) -> Tensor:
+        nodes, counts = side
         anchors = F.normalize(gather(encoding.ego, nodes), dim=-1)
         positives = centroids[self.assignment[nodes]]
         return weighted_infonce_sum(anchors, positives, centroids, counts.to(anchors.dtype), self.temperature)

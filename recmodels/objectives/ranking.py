@@ -20,7 +20,7 @@ class PairwiseRanking(Objective):
 
     def forward(self, encoding: Encoding, batch: Batch) -> Tensor:
         """Mean over B triples."""
-        user, pos, neg = (gather(encoding.final, ids) for ids in batch)
+        user, pos, neg = gather(encoding.final, batch.triples)
         return bpr((user * pos).sum(-1), (user * neg).sum(-1)).mean()
 
 
@@ -42,5 +42,5 @@ class EgoNorm(Objective):
     def forward(self, encoding: Encoding, batch: Batch) -> Tensor:
         """Sum over users, positives and negatives of their norm, divided by B."""
         measure = squared_norm if self.squared else norm
-        blocks = [measure(gather(encoding.ego, ids)) for ids in batch]
-        return (blocks[0] + blocks[1] + blocks[2]) / batch.user.numel()
+        user, pos, neg = gather(encoding.ego, batch.triples)
+        return (measure(user) + measure(pos) + measure(neg)) / batch.user.numel()

@@ -112,7 +112,7 @@ def _facts(step: Step, run_dir: Path) -> dict[str, Any]:
         "batch": step.index,
         "terms": {name: _number(value) for name, value in step.terms.items()},
         "loss": _number(step.loss),
-        "ids": {name: ids.tolist() for name, ids in step.batch._asdict().items()},
+        "ids": dict(zip(("user", "pos", "neg"), step.batch.triples.tolist(), strict=True)),
         "gradient_norms": {name: _norm(gradient) for name, gradient in gradients.items()},
         **_run_facts(step.trainer, run_dir),
     }

@@ -1,0 +1,69 @@
+"""The loader of training triples: RecBole's, without its Python loops over the rows of a batch."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.dataloader import TrainDataLoader
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
+from recbole.sampler.sampler import AbstractSampler
+from torch import Tensor
+
+
+class TripleLoader(TrainDataLoader):
+    """RecBole's loader of training batches, each batch taken by one index tensor instead of one index after another."""
+
+    def __iter__(self) -> Iterator[Interaction]:
+        """Batches of one epoch; the order comes from `generator` where the loader shuffles."""
+        n = self.sample_size
+        order = torch.randperm(n, generator=self.generator) if self.shuffle else torch.arange(n)
+        return (self.collate_fn(rows) for rows in order.split(self.step))
+
+    def collate_fn(self, index: Tensor) -> Interaction:
+        """The interactions of the rows (B,) with their sampled negatives."""
+        columns = self._dataset.inter_feat.interaction  # an Interaction would turn the index into a list
+        rows = self._dataset.join(Interaction({name: column[index] for name, column in columns.items()}))
+        return self._neg_sampling(self.transform(self._dataset, rows))
+
+
+class NegativeItems:
+    """Items that a user has not met, all users of a batch at once.
+
+    Draws what RecBole's own sampler would draw from the same random numbers: candidates come from it, and only the
+    search for those that the user has met is ours.
+
+    Args:
+        sampler: RecBole's sampler of the training phase, for its distribution.
+        train: the interactions that are no negatives.
+    """
+
+    def __init__(self, sampler: AbstractSampler, train: Dataset) -> None:
+        self._draw, self._n_items = sampler.sampling, train.item_num
+        users, items = (np.asarray(train.inter_feat[f], dtype=np.int64) for f in (train.uid_field, train.iid_field))
+        met = np.append(np.unique(self._pair(users, items)), np.iinfo(np.int64).max)  # the last ends every search
+        self._met = torch.from_numpy(met)  # torch searches with all threads
+
+    def sample_by_user_ids(self, user_ids: Any, item_ids: Any, num: int) -> Tensor:  # noqa: ANN401  (arrays or lists)
+        """`num` negatives of each of B users.
+
+        Args:
+            user_ids: (B,) users.
+            item_ids: (B,) their positives, which RecBole's interface passes and which are among the met items.
+            num: negatives of each user.
+
+        Returns:
+            (num * B,) int64: the first negative of every user, then the second of every user, and so on.
+        """
+        users = np.tile(np.asarray(user_ids, dtype=np.int64), num)
+        negatives = np.zeros(len(users), dtype=np.int64)
+        rejected = np.arange(len(users))
+        while len(rejected):
+            negatives[rejected] = self._draw(len(rejected))
+            pairs = torch.from_numpy(self._pair(users[rejected], negatives[rejected]))
+            rejected = rejected[(self._met[torch.searchsorted(self._met, pairs)] == pairs).numpy()]
+        return torch.from_numpy(negatives)
+
+    def _pair(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        return users * self._n_items + items
