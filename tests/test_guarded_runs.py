@@ -112,7 +112,8 @@ def test_a_failure_names_term_module_and_operation(tmp_path: Path, case: str) ->
     assert message.endswith("policy 'raise' stops at the first failure")
     assert report["non_finite"][term] == kind
     assert (report["module"], report["stage"], report["epoch"]) == (module, stage, BAD_EPOCH)
-    assert report["ids"] == {name: ids.tolist() for name, ids in zip(Batch._fields[:3], recorder.batches[-1], strict=True)}
+    drawn = zip(Batch._fields[:3], recorder.batches[-1], strict=True)
+    assert report["ids"] == {name: ids.tolist() for name, ids in drawn}
 
 
 def test_an_infinity_that_becomes_nan_later_is_recorded_with_its_own_module(tmp_path: Path) -> None:

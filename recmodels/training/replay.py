@@ -1,5 +1,6 @@
 """One more run of a failed batch, to name where its first non-finite value came from."""
 
+import re
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -100,7 +101,7 @@ class _Trace(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result, name = func(*args, **(kwargs or {})), getattr(func, "__name__", str(func))
-        if name not in _UNINITIALIZED:
+        if name not in _UNINITIALIZED and not _is_view(result, args, kwargs or {}, name):
             self._see(result, name)
         return result
 
@@ -210,6 +211,15 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _tensors(item)
+
+
+def _is_view(result: Any, args: Any, kwargs: dict[str, Any], operation: str) -> bool:
+    """Whether an operation only looks at memory it was given, which may be a buffer that nobody has written yet."""
+    is_writing = "out" in kwargs or re.fullmatch(r"\w*[a-z0-9]_|__i\w+__|__setitem__", operation)
+    if is_writing:
+        return False
+    given = {tensor.untyped_storage().data_ptr() for tensor in _tensors(args)}
+    return any(tensor.grad_fn is None and tensor.untyped_storage().data_ptr() in given for tensor in _tensors(result))
 
 
 def _source(stack: list[str]) -> str:
