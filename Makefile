@@ -8,13 +8,17 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # As many test processes, of one thread each: threads of several processes on the same cores slow each other down.
 WORKERS ?= 2
+# What `make bench` measures on, and further options of either benchmark (`python -m benchmarks.bench --help`).
+DATASET ?= ml-100k
+DATA_PATH ?= dataset
+BENCH_ARGS ?=
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-slow torture lint types clean
+.PHONY: help setup demo test test-fast test-slow torture lint types bench bench-scale clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## */\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## */\1|/' | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v in ((3, 10), (3, 11)) else "got Python %d.%d, expected 3.10 or 3.11: make PYTHON=python3.11 ... (README, Install, for later ones)" % v)'
@@ -45,6 +49,12 @@ test-slow: $(READY)  ## longer tests: whole runs, resume, the notebook
 
 torture: $(READY)  ## many kill -9 rounds
 	$(PYTEST) -m torture
+
+bench: $(READY)  ## seconds and memory of our models beside RecBole's; DATASET, DATA_PATH, BENCH_ARGS="--epochs 5 ..."
+	$(BIN)/python -m benchmarks.bench --dataset=$(DATASET) --data_path=$(DATA_PATH) $(BENCH_ARGS)
+
+bench-scale: $(READY)  ## seconds and memory of a step on synthetic graphs of growing size; BENCH_ARGS="--growth density ..."
+	$(BIN)/python -m benchmarks.scale $(BENCH_ARGS)
 
 clean:  ## remove the environment, caches and build products; runs and data sets stay
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .ruff_cache .pytest_cache

@@ -218,8 +218,13 @@ def _is_view(result: Any, args: Any, kwargs: dict[str, Any], operation: str) -> 
     is_writing = "out" in kwargs or re.fullmatch(r"\w*[a-z0-9]_|__i\w+__|__setitem__", operation)
     if is_writing:
         return False
-    given = {tensor.untyped_storage().data_ptr() for tensor in _tensors(args)}
-    return any(tensor.grad_fn is None and tensor.untyped_storage().data_ptr() in given for tensor in _tensors(result))
+    given = {_address(tensor) for tensor in _tensors(args) if tensor.layout == torch.strided}
+    seen = (tensor for tensor in _tensors(result) if tensor.layout == torch.strided and tensor.grad_fn is None)
+    return any(_address(tensor) in given for tensor in seen)
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 def _source(stack: list[str]) -> str:
