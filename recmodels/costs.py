@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -32,6 +33,13 @@ class Masks:
     rows: Tensor | None = None
     columns: Tensor | None = None
 
+    @cached_property
+    def padded(self) -> Tensor | None:
+        """Bool that broadcasts to (B, n, m), True where either node is padding; None: nowhere."""
+        pairs = self.pairs
+        return None if pairs is None else ~pairs
+
+    @cached_property
     def pairs(self) -> Tensor | None:
         """Bool that broadcasts to (B, n, m), True where both nodes are valid; None: all are."""
         rows = None if self.rows is None else self.rows.unsqueeze(-1)
@@ -42,8 +50,7 @@ class Masks:
 
     def clean(self, matrix: Tensor) -> Tensor:
         """`matrix` (B, n, m) with zeros at padded pairs, whatever was there: neither NaN nor gradient passes."""
-        pairs = self.pairs()
-        return matrix if pairs is None else matrix.masked_fill(~pairs, 0)
+        return matrix if self.padded is None else matrix.masked_fill(self.padded, 0)
 
 
 ALL_VALID = Masks()
@@ -90,7 +97,15 @@ def exp_cosine_cost(
 
 def cosine(x: Tensor, y: Tensor) -> Tensor:
     """The cosine of every pair; (B, n, d) and (B, m, d) to (B, n, m) in [-1, 1], 0 for a zero vector."""
-    return _direction(x) @ _direction(y).mT
+    return direction(x) @ direction(y).mT
+
+
+def direction(x: Tensor) -> Tensor:
+    """(..., d) vectors at unit length, in float32 or wider; a zero vector stays zero and its gradient is 0, not NaN."""
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    square = x.square().sum(-1, keepdim=True)
+    is_zero = square <= SHORTEST**2
+    return x * square.masked_fill(is_zero, 1).rsqrt().masked_fill(is_zero, 0)
 
 
 def cosine_to_cost(similarity: Tensor, name: str, temperature: float, masks: Masks = ALL_VALID) -> Tensor:
@@ -114,14 +129,21 @@ def cosine_to_cost(similarity: Tensor, name: str, temperature: float, masks: Mas
     shifted = name == "exp_cosine_shifted"
     _check_temperature(temperature, similarity.dtype, shifted)
     exponent = similarity / -temperature
-    return _exp_shifted(exponent, -1 / temperature, masks.pairs()) if shifted else exponent.exp()
+    return _exp_shifted(exponent, -1 / temperature, masks.padded) if shifted else exponent.exp()
 
 
-def _exp_shifted(exponent: Tensor, least: float, pairs: Tensor | None) -> Tensor:
+def largest_cost(name: str, temperature: float) -> float:
+    """The largest value that a named cost of a cosine can take; the least is 0 or above."""
+    check_choice("largest_cost", "cost", name, COSTS)
+    bounds = {"cosine": 2.0, "exp_cosine_shifted": 1.0}
+    return bounds[name] if name in bounds else math.exp(1 / temperature)
+
+
+def _exp_shifted(exponent: Tensor, least: float, padded: Tensor | None) -> Tensor:
     # `least` is the least an exponent can be, hence neutral in the maximum.
-    seen = exponent if pairs is None else exponent.masked_fill(~pairs, least)
+    seen = exponent if padded is None else exponent.masked_fill(padded, least)
     exponent = exponent - seen.amax((-2, -1), keepdim=True)
-    return (exponent if pairs is None else exponent.masked_fill(~pairs, 0)).exp()
+    return (exponent if padded is None else exponent.masked_fill(padded, 0)).exp()
 
 
 def threshold_cost(cost: Tensor, fraction: float, scope: str, masks: Masks = ALL_VALID) -> Tensor:
@@ -149,11 +171,11 @@ def threshold_cost(cost: Tensor, fraction: float, scope: str, masks: Masks = ALL
     if scope == "none":
         return cost
     over = (-2, -1) if scope == "problem" else (-3, -2, -1)
-    pairs = masks.pairs()
-    if pairs is None:
+    padded = masks.padded
+    if padded is None:
         return torch.relu(cost - _level(cost, cost, fraction, over))
-    low, high = cost.masked_fill(~pairs, math.inf), cost.masked_fill(~pairs, -math.inf)
-    return torch.relu(cost - _level(low, high, fraction, over)).masked_fill(~pairs, 0)
+    low, high = cost.masked_fill(padded, math.inf), cost.masked_fill(padded, -math.inf)
+    return torch.relu(cost - _level(low, high, fraction, over)).masked_fill(padded, 0)
 
 
 def check_choice(where: str, name: str, got: str, choices: Iterable[str]) -> None:
@@ -167,13 +189,6 @@ def check_choice(where: str, name: str, got: str, choices: Iterable[str]) -> Non
 def _level(low: Tensor, high: Tensor, fraction: float, over: tuple[int, ...]) -> Tensor:
     least = low.amin(over, keepdim=True)
     return least + fraction * (high.amax(over, keepdim=True) - least)
-
-
-def _direction(x: Tensor) -> Tensor:
-    """Unit vectors; a zero vector stays zero, and `where` on both sides keeps its gradient at 0 instead of NaN."""
-    square = x.square().sum(-1, keepdim=True)
-    is_zero = square <= SHORTEST**2
-    return x * square.masked_fill(is_zero, 1).rsqrt().masked_fill(is_zero, 0)
 
 
 def _check_temperature(temperature: float, dtype: torch.dtype, shifted: bool) -> None:

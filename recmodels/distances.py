@@ -6,35 +6,40 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from recmodels.costs import Masks, cosine, cosine_to_cost, threshold_cost
+from recmodels.costs import Masks, cosine_to_cost, largest_cost, threshold_cost
+from recmodels.kernels import gather
 from recmodels.transport import Plan, Solver, gromov_wasserstein, wasserstein
 
 
 class Clouds(NamedTuple):
-    """One end of P pairs.
+    """B sets of embeddings, of which only the directions matter.
 
     Attributes:
-        x: (P, S, d) embeddings.
-        mask: (P, S) bool, valid places.
-        adjacency: (P, S, S) 0/1 edges between the nodes; None where the structure is read from the embeddings.
+        x: (B, S, d) directions: of unit length, or zero.
+        mask: (B, S) bool, valid places; None: all are.
+        adjacency: (B, S, S) 0/1 edges between the nodes; None where the structure is read from the directions.
     """
 
     x: Tensor
-    mask: Tensor
+    mask: Tensor | None = None
     adjacency: Tensor | None = None
 
-    def widened(self) -> "Clouds":
-        """The same in float32, or in float64 where it is that already."""
-        dtype = torch.promote_types(self.x.dtype, torch.float32)
-        return Clouds(self.x.to(dtype), self.mask, None if self.adjacency is None else self.adjacency.to(dtype))
+    def rows(self, rows: slice) -> "Clouds":
+        """Some of the clouds."""
+        return Clouds(*(None if field is None else field[rows] for field in self))  # type: ignore[arg-type]
+
+    def structure(self, geometry: "Geometry") -> Tensor:
+        """(B, S, S) costs within each cloud."""
+        similarity = self.x @ self.x.mT if self.adjacency is None else self.adjacency.to(self.x.dtype)
+        return geometry.of_cosine(similarity, Masks(self.mask, self.mask))
 
 
 class Distances(NamedTuple):
-    """Distances of P pairs.
+    """Distances of pairs of clouds.
 
     Attributes:
-        values: (P,) each, what was asked for: `wasserstein` in the unit of the cost, `gromov` in its square.
-        marginal_error: (P,) the larger marginal error of the plans, detached.
+        values: (B,) or (B, K) each, what was asked for: `wasserstein` in the unit of the cost, `gromov` in its square.
+        marginal_error: of the same shape, the larger marginal error of the plans, detached.
     """
 
     values: dict[str, Tensor]
@@ -58,13 +63,14 @@ class Geometry:
     scope: str
 
     def of_cosine(self, similarity: Tensor, masks: Masks) -> Tensor:
-        """Cost of a matrix of cosines, or of 0/1 edges read as such; (P, n, m)."""
+        """Cost of a matrix of cosines, or of 0/1 edges read as such; (B, n, m)."""
         cost = cosine_to_cost(similarity, self.cost, self.temperature, masks)
         return threshold_cost(cost, self.threshold, self.scope, masks)
 
-    def between(self, x: Tensor, y: Tensor, masks: Masks) -> Tensor:
-        """Cost between two sets; (P, n, d) and (P, m, d) to (P, n, m)."""
-        return self.of_cosine(cosine(x, y), masks)
+    @property
+    def bound(self) -> float:
+        """The largest cost there can be; no cost is negative."""
+        return largest_cost(self.cost, self.temperature)
 
 
 @dataclass(frozen=True)
@@ -115,29 +121,63 @@ class TransportDistance:
     gromov: GromovSolver | None = None
     has_wasserstein: bool = True
 
-    def __call__(self, left: Clouds, right: Clouds) -> Distances:
-        """Distances of P pairs, in float32 or wider: differences of distances are below what half precision sees."""
-        with torch.autocast(left.x.device.type, enabled=False):
-            return self._distances(left.widened(), right.widened())
+    def __call__(self, left: Clouds, right: Clouds, others: Tensor | None = None) -> Distances:
+        """Distances of every left cloud to its right ones, in the dtype of the directions, also under autocast.
 
-    def _distances(self, left: Clouds, right: Clouds) -> Distances:
-        masks = Masks(left.mask, right.mask)
+        Args:
+            left: B clouds.
+            right: B clouds, of as many places and dimensions.
+            others: (B, K) int64, the right clouds that each left one is compared with; None compares row with row.
+
+        Returns:
+            Distances of shape (B, K), or (B,) where `others` is None.
+        """
+        with torch.autocast(left.x.device.type, enabled=False):
+            distances = self._distances(left, right, others)
+        if others is None:
+            return distances
+        values = {name: value.view(others.shape) for name, value in distances.values.items()}
+        return Distances(values, distances.marginal_error.view(others.shape))
+
+    def _distances(self, left: Clouds, right: Clouds, others: Tensor | None) -> Distances:
+        masks = Masks(
+            None if left.mask is None else _repeated(left.mask, others),
+            None if right.mask is None else _chosen(right.mask, others),
+        )
         values, plans = {}, []
         if self.has_wasserstein or (self.gromov and self.gromov.traced_on == "wasserstein"):
-            value, plan = wasserstein(self.geometry.between(left.x, right.x, masks), self.solver, masks)
+            cost = self.geometry.of_cosine(_similarity(left.x, right.x, others), masks)
+            value, plan = wasserstein(cost, self.solver, masks)
             plans.append(plan)
             values = {"wasserstein": value} if self.has_wasserstein else {}
         if self.gromov:
             traced = plans[0].plan if self.gromov.traced_on == "wasserstein" else None
-            structures = self._structure(left), self._structure(right)
+            within = left.structure(self.geometry), right.structure(self.geometry)
+            structures = _repeated(within[0], others), _chosen(within[1], others)
             value, plan = self.gromov.solve(structures, masks, self.solver.gradient, traced)
             plans.append(plan)
             values["gromov"] = value
         return Distances(values, torch.stack([plan.marginal_error for plan in plans]).amax(0))
 
-    def _structure(self, cloud: Clouds) -> Tensor:
-        """(P, S, S) costs within one end: of its edges where they are given, otherwise of its embeddings."""
-        masks = Masks(cloud.mask, cloud.mask)
-        if cloud.adjacency is None:
-            return self.geometry.between(cloud.x, cloud.x, masks)
-        return self.geometry.of_cosine(cloud.adjacency, masks)
+
+def _similarity(x: Tensor, y: Tensor, others: Tensor | None) -> Tensor:
+    """(B * K, S, S) cosines of each x (B, S, d) with its K others of y; one product for each x."""
+    if others is None:
+        return x @ y.mT
+    (n, k), (s, d) = others.shape, x.shape[1:]
+    beside = _chosen(y, others).view(n, k * s, d)
+    return (x @ beside.mT).view(n, s, k, s).transpose(1, 2).reshape(n * k, s, s)
+
+
+def _chosen(x: Tensor, others: Tensor | None) -> Tensor:
+    """The rows `others` of x (B, ...), one after another, with a reproducible backward pass; all in order for None."""
+    if others is None:
+        return x
+    if not x.is_floating_point():
+        return x[others.flatten()]
+    return gather(x.flatten(1), others.flatten()).unflatten(1, x.shape[1:])
+
+
+def _repeated(x: Tensor, others: Tensor | None) -> Tensor:
+    """Each row of x (B, ...) once for each of its others."""
+    return x if others is None else x.repeat_interleave(others.shape[1], 0)

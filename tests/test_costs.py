@@ -142,10 +142,10 @@ def test_threshold_of_one_problem_depends_on_the_others_only_in_the_batch_scope(
 
 def test_masks_pair_rows_with_columns():
     rows, columns = torch.tensor([[True, False]]), torch.tensor([[True, True, False]])
-    assert Masks().pairs() is None
-    assert Masks(rows, columns).pairs().tolist() == [[[True, True, False], [False, False, False]]]
-    assert Masks(rows).pairs().expand(1, 2, 3).tolist() == [[[True] * 3, [False] * 3]]
-    assert Masks(columns=columns).pairs().expand(1, 2, 3).tolist() == [[[True, True, False]] * 2]
+    assert Masks().pairs is None
+    assert Masks(rows, columns).pairs.tolist() == [[[True, True, False], [False, False, False]]]
+    assert Masks(rows).pairs.expand(1, 2, 3).tolist() == [[[True] * 3, [False] * 3]]
+    assert Masks(columns=columns).pairs.expand(1, 2, 3).tolist() == [[[True, True, False]] * 2]
 
 
 def test_masks_clean_whatever_stands_in_the_padding():

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from recmodels.costs import direction
 from recmodels.distances import Clouds, Distances, Geometry, GromovSolver, TransportDistance
 from recmodels.transport import Solver, gromov_wasserstein, wasserstein
 
@@ -48,18 +49,22 @@ def one_pair(of: TransportDistance, x: Tensor, y: Tensor, edges: Tensor | None =
     return values
 
 
-def _gradients(value: Tensor, left: Clouds, right: Clouds) -> tuple[Tensor, ...]:
-    return torch.autograd.grad(value, [left.x, right.x], retain_graph=True, materialize_grads=True)
+def _gradients(value: Tensor, *embeddings: Tensor) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(value, embeddings, retain_graph=True, materialize_grads=True)
 
 
 def _clouds(side: int, edges: bool = False) -> Clouds:
-    """Three clouds of four places; what lies in padded places is large and must not be seen."""
+    return _embedded(side, edges)[1]
+
+
+def _embedded(side: int, edges: bool = False) -> tuple[Tensor, Clouds]:
+    """Embeddings of three clouds of four places, and the clouds; what lies in padded places must not be seen."""
     generator = torch.Generator().manual_seed(side)
     x = torch.randn(3, 4, 5, dtype=torch.float64, generator=generator)
     mask = torch.arange(4) < torch.tensor([sizes[side] for sizes in SIZES])[:, None]
-    x[~mask] = 1e3
     upper = (torch.rand(3, 4, 4, generator=generator) < 0.5).double().triu(1)
-    return Clouds(x.requires_grad_(), mask, (upper + upper.mT) if edges else None)
+    x.requires_grad_()
+    return x, Clouds(direction(x), mask, (upper + upper.mT) if edges else None)
 
 
 @pytest.mark.parametrize("cost", ["cosine", "exp_cosine", "exp_cosine_shifted"])
@@ -72,18 +77,43 @@ def test_padded_batches_equal_one_pair_at_a_time(
 ) -> None:
     solver = Solver(0.1, outer=1, inner=20, gradient=gradient)
     of = TransportDistance(Geometry(cost, 0.5, 0.1, scope), solver, GromovSolver(0.1, 3, 7, traced_on))
-    left, right = _clouds(0, edges), _clouds(1)
+    (x, left), (y, right) = _embedded(0, edges), _embedded(1)
     got = of(left, right)
     for pair, (n, m) in enumerate(SIZES):
         block = None if left.adjacency is None else left.adjacency[pair, :n, :n]
-        want = one_pair(of, left.x[pair, :n], right.x[pair, :m], block)
+        want = one_pair(of, x[pair, :n], y[pair, :m], block)
         assert set(got.values) == set(want) == {"wasserstein", "gromov"}
         for name, value in want.items():
             assert_close(got.values[name][pair], value, atol=1e-10, rtol=1e-10)
             # One node against one: a shifted or cut cost is constant there, and its gradient is the clamp's choice.
             if n > 1:
-                mine, plain = (_gradients(v, left, right) for v in (got.values[name][pair], value))
+                mine, plain = (_gradients(v, x, y) for v in (got.values[name][pair], value))
                 assert_close(mine, plain, atol=1e-8, rtol=1e-8)
+
+
+@pytest.mark.parametrize("edges", [False, True])
+def test_several_others_are_as_many_pairs(edges: bool) -> None:
+    (x, left), (y, right) = _embedded(0, edges), _embedded(1)
+    of = TransportDistance(COSINE, SOLVER, GROMOV)
+    others = torch.tensor([[1, 2], [0, 2], [2, 2]])
+    got = of(left, right, others)
+    for column in range(2):
+        rows = others[:, column]
+        want = of(left, Clouds(right.x[rows], right.mask[rows]))
+        assert torch.equal(got.marginal_error[:, column], want.marginal_error)
+        for name, value in want.values.items():
+            assert_close(got.values[name][:, column], value, atol=1e-12, rtol=1e-12)
+            mine, plain = (_gradients(v.sum(), x, y) for v in (got.values[name][:, column], value))
+            assert_close(mine, plain, atol=1e-10, rtol=1e-10)
+
+
+def test_clouds_without_padding_need_no_mask() -> None:
+    left, right = (Clouds(_clouds(side).x[:, :2]) for side in (0, 1))
+    left, right = (cloud._replace(x=direction(cloud.x)) for cloud in (left, right))
+    of = TransportDistance(COSINE, SOLVER, GROMOV)
+    full = torch.ones(3, 2, dtype=torch.bool)
+    plain, masked = of(left, right), of(left._replace(mask=full), right._replace(mask=full))
+    assert_close(plain.values, masked.values, atol=1e-12, rtol=1e-12)
 
 
 def test_only_what_was_asked_for_is_given() -> None:
@@ -144,9 +174,10 @@ def test_autocast_does_not_coarsen_the_distances(dtype):
     distance = TransportDistance(
         Geometry("cosine", 1.0, 0.0, "none"), Solver(0.1, outer=1, inner=20), GromovSolver(0.1, 3, 20, "gw")
     )
-    want = distance(Clouds(x, mask), Clouds(y, mask)).values
+    ends = Clouds(direction(x), mask), Clouds(direction(y), mask)
+    want = distance(*ends).values
     with torch.autocast("cpu", dtype=dtype):
-        got = distance(Clouds(x, mask), Clouds(y, mask)).values
+        got = distance(*ends).values
     assert got.keys() == want.keys() == {"wasserstein", "gromov"}
     assert all(torch.equal(got[name], want[name]) for name in want)
 
@@ -158,6 +189,8 @@ def test_gromov_wasserstein_of_a_sharp_cost_is_as_exact_in_float32_as_in_float64
     mask = torch.ones(4, 6, dtype=torch.bool)
     geometry = Geometry("exp_cosine", temperature, 0.0, "none")
     distance = TransportDistance(geometry, Solver(0.1, outer=1, inner=20), GromovSolver(0.1, 5, 20, "gw"), False)
-    narrow = distance(Clouds(x, mask), Clouds(y, mask)).values["gromov"].double()
-    wide = distance(Clouds(x.double(), mask), Clouds(y.double(), mask)).values["gromov"]
-    assert ((narrow - wide).abs() <= 1e-3 * wide.abs()).all()
+    narrow, wide = (
+        distance(Clouds(direction(x.to(dtype)), mask), Clouds(direction(y.to(dtype)), mask)).values["gromov"]
+        for dtype in (torch.float32, torch.float64)
+    )
+    assert ((narrow.double() - wide).abs() <= 1e-3 * wide.abs()).all()

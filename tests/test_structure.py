@@ -13,8 +13,9 @@ from recmodels.models import MODELS
 LAYERS: list[set[str]] = [
     {"errors", "records", "streams", "files", "typed_values", "graph", "losses"},
     {"kernels", "costs", "params", "clustering", "sampling", "tables"},
-    {"transport", "views", "layers", "run_params", "data_params", "compat"},
-    {"distances", "config", "data"},
+    {"sinkhorn", "views", "layers", "run_params", "data_params", "compat"},
+    {"transport", "config", "data"},
+    {"distances"},
     {"objectives"},
     {"models"},
     {"training"},

@@ -160,10 +160,13 @@ def test_separate_sides_are_the_sum_of_two_terms() -> None:
     world = World(ot_resample="epoch", ot_share=0.5)
     objective = world.start()
     total = world.term()
-    draws, parts = objective._draws, []
-    for draw in draws:
-        objective._draws = [draw]
+    draw, parts, first = objective._drawn, [], 0
+    for others in draw.others:
+        rows = slice(first, first + len(others))
+        fields = (None if x is None else x[rows] for x in (draw.places, draw.mask, draw.adjacency))
+        objective._drawn = type(draw)(draw.nodes, *fields, [others])
         parts.append(world.term())
+        first = rows.stop
     assert len(parts) == 2
     assert_close(total, parts[0] + parts[1], atol=1e-12, rtol=1e-12)
 
@@ -187,9 +190,10 @@ def test_the_keys_arrive_where_they_belong(solver: str, outer: int, inner: int) 
     contrast = {"ot_temperature": 0.6, "ot_gw_temperature": 0.9, "ot_loss": "bce", "ot_negatives": ["view_a"]}
     world = World(ot_solver=solver, ot_share=0.25, ot_starts_at=3, ot_weight=0.5, **keys | cost | contrast)
     objective = world.objective
+    geometry = Geometry("exp_cosine", 0.4, 0.2, "batch")
     assert objective.distance == TransportDistance(
-        Geometry("exp_cosine", 0.4, 0.2, "batch"),
-        Solver(0.3, outer, inner, "unroll"),
+        geometry,
+        Solver(0.3, outer, inner, "unroll", cost_bound=geometry.bound),
         GromovSolver(0.7, outer=2, inner=4, traced_on="wasserstein"),
     )
     temperatures, weights = {"wasserstein": 0.6, "gromov": 0.9}, {"wasserstein": 0.75, "gromov": 0.25}

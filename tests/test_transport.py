@@ -11,7 +11,8 @@ from torch.testing import assert_close
 
 from recmodels.costs import Masks, cosine_cost, exp_cosine_cost, threshold_cost
 from recmodels.errors import ParamError
-from recmodels.transport import Plan, Solver, gromov_wasserstein, proximal_sinkhorn, wasserstein
+from recmodels.sinkhorn import Plan, proximal_sinkhorn
+from recmodels.transport import Solver, gromov_wasserstein, wasserstein
 
 GSC = json.loads((Path(__file__).parent / "reference" / "gsc-reference-values.json").read_text())["cases"]
 # Sinkhorn and IPOT, both converged on the small problems below.

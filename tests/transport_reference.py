@@ -77,22 +77,28 @@ class Reference:
         connected = [[v for v in side.tolist() if self.graph.degrees[v] > 0] for side in self._sides()]
         counts = self.p.ot_centers
         if isinstance(counts, int):
-            return self._contrast([(connected[0] + connected[1], counts)])
+            return self._contrasts([[(connected[0] + connected[1], counts)]])
         pools = list(zip(connected, counts, strict=True))
-        if self.p.ot_sides == "joint":
-            return self._contrast(pools)
-        return self._contrast(pools[:1]) + self._contrast(pools[1:])
+        return self._contrasts([pools] if self.p.ot_sides == "joint" else [[pool] for pool in pools])
 
     def _sides(self) -> tuple[Tensor, Tensor]:
         return self.graph.users, self.graph.items
 
-    def _contrast(self, pools: list[tuple[list[int], int]]) -> Tensor:
-        centers = torch.cat([draw_centers(torch.tensor(pool), count, self.generator) for pool, count in pools])
-        drawn = self._sampler()(centers, self.generator)
-        others = other_centers(len(centers), self._n_others(len(centers)), self.generator)
+    def _contrasts(self, contrasts: list[list[tuple[list[int], int]]]) -> Tensor:
+        """All centers first, then their subgraphs, then the other centers of each contrast."""
+        centers = [
+            torch.cat([draw_centers(torch.tensor(pool), count, self.generator) for pool, count in pools])
+            for pools in contrasts
+        ]
+        drawn = self._sampler()(torch.cat(centers), self.generator)
         sets = [nodes[mask].tolist() for nodes, mask in zip(drawn.nodes, drawn.mask, strict=True)]
-        losses = [self._center(sets[c], [sets[o] for o in others[c].tolist()]) for c in range(len(centers))]
-        return torch.stack(losses).mean()
+        terms = []
+        for chosen in centers:
+            own, sets = sets[: len(chosen)], sets[len(chosen) :]
+            others = other_centers(len(own), self._n_others(len(own)), self.generator)
+            losses = [self._center(own[c], [own[o] for o in others[c].tolist()]) for c in range(len(own))]
+            terms.append(torch.stack(losses).mean())
+        return torch.stack(terms).sum()
 
     def _sampler(self) -> Sampler:
         hop1, hop2 = self.p.ot_hop1, self.p.ot_hop2

@@ -63,8 +63,10 @@ def split(config: RecboleConfig, dataset: Dataset, split_seed: int) -> Splits:
         check_overlap(dict(zip(PARTS, map(_pair_codes, parts), strict=True)), config["benchmark_filename"])
     _set_eval_batch_size(config, whole.item_num)
     sha256 = fingerprint(parts)
+    negatives = samplers[0]
     # Where items may be met again only the row's own positive is no negative, which RecBole's sampler knows.
-    negatives = samplers[0] if config["repeatable"] else NegativeItems(samplers[0], parts[0])
+    if negatives is not None and not config["repeatable"]:
+        negatives = NegativeItems(negatives, parts[0])
     train = TripleLoader(config, parts[0], negatives, shuffle=bool(config["shuffle"]))
     valid, test = (FullSortEvalDataLoader(config, parts[i], samplers[i], shuffle=False) for i in (1, 2))
     return Splits(train, valid, test, sha256, whole)

@@ -22,9 +22,9 @@ SAMPLERS: dict[str, Callable[[BipartiteGraph, int, int], Sampler]] = {
     "bfs": lambda graph, hop1, hop2: BfsSampler(graph, 1 + hop1 + hop2),  # the same size, filled hop by hop
 }
 # How the solver's two loops are nested: IPOT takes one inner step per proximal step, Sinkhorn one proximal step.
-SOLVERS = {
-    "ipot": lambda p: Solver(p.ot_epsilon, outer=p.ot_iters, inner=1, gradient=p.ot_plan_grad),
-    "sinkhorn": lambda p: Solver(p.ot_epsilon, outer=1, inner=p.ot_iters, gradient=p.ot_plan_grad),
+NESTINGS: dict[str, Callable[[int], dict[str, int]]] = {
+    "ipot": lambda n_iters: {"outer": n_iters, "inner": 1},
+    "sinkhorn": lambda n_iters: {"outer": 1, "inner": n_iters},
 }
 ENDS = ("view_a", "view_b")
 
@@ -51,7 +51,7 @@ class TransportParams(Params):
     ot_cost_temperature: float = param(ge=0.02)  # below, exp(1 / t) outgrows what stands for no mass
     ot_threshold: float = param(ge=0, le=1)
     ot_threshold_scope: str = param(choices=("problem", "batch", "none"))
-    ot_solver: str = param(choices=tuple(SOLVERS))
+    ot_solver: str = param(choices=tuple(NESTINGS))
     ot_epsilon: float = param(gt=0)
     ot_iters: int = param(ge=1)
     ot_gw_epsilon: float = param(gt=0)
@@ -145,7 +145,9 @@ def _pools(p: TransportParams, graph: BipartiteGraph) -> list[list[tuple[Tensor,
 def _distance(p: TransportParams) -> TransportDistance:
     geometry = Geometry(p.ot_cost, p.ot_cost_temperature, p.ot_threshold, p.ot_threshold_scope)
     gromov = GromovSolver(p.ot_gw_epsilon, p.ot_gw_outer, p.ot_gw_inner, p.ot_gw_plan) if p.ot_share > 0 else None
-    return TransportDistance(geometry, SOLVERS[p.ot_solver](p), gromov, has_wasserstein=p.ot_share < 1)
+    nesting = NESTINGS[p.ot_solver](p.ot_iters)
+    solver = Solver(p.ot_epsilon, **nesting, gradient=p.ot_plan_grad, cost_bound=geometry.bound)
+    return TransportDistance(geometry, solver, gromov, has_wasserstein=p.ot_share < 1)
 
 
 def _contrast(p: TransportParams) -> DistanceContrast:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from recmodels.costs import direction
 from recmodels.distances import Clouds, Distances, TransportDistance
 from recmodels.graph import BipartiteGraph
 from recmodels.kernels import gather
@@ -53,20 +54,36 @@ class DistanceContrast:
     per_center: int | None
 
     def __call__(self, positive: Distances, negatives: list[Distances]) -> Tensor:
-        """Mean over n centers; negatives of each kind hold n * k pairs, center by center."""
+        """Mean over n centers; positive distances (n,), negatives of each end (n, K)."""
         terms = []
         for name, near in positive.values.items():
-            far = torch.cat([d.values[name].reshape(near.numel(), -1) for d in negatives], -1)
+            far = torch.cat([d.values[name] for d in negatives], -1)
             terms.append(self.weights[name] * self.loss(near, far, self.temperatures[name]).mean())
         return torch.stack(terms).sum()
 
 
 class _Draw(NamedTuple):
-    """What is random about one contrast of n centers with S places each."""
+    """What is random about a step: C centers of all contrasts with S places each.
 
-    subgraphs: Subgraphs
+    Attributes:
+        nodes: (M,) int64 distinct node ids of all subgraphs.
+        places: (C, S) int64 in `[0, M)`, which of them a place holds.
+        mask: (C, S) bool, valid places; None: all are.
+        adjacency: (C, S, S) 0/1 edges, where view a's structure needs them.
+        others: for each contrast the other centers of its centers, (n, K) int64 in `[0, n)`; their n add up to C.
+    """
+
+    nodes: Tensor
+    places: Tensor
+    mask: Tensor | None
     adjacency: Tensor | None
-    others: Tensor
+    others: list[Tensor]
+
+    def to(self, device: torch.device) -> "_Draw":
+        """The same on a device."""
+        mask, adjacency = (None if x is None else x.to(device) for x in (self.mask, self.adjacency))
+        others = [x.to(device) for x in self.others]
+        return _Draw(self.nodes.to(device), self.places.to(device), mask, adjacency, others)
 
 
 class SubgraphTransport(Objective):
@@ -103,7 +120,7 @@ class SubgraphTransport(Objective):
         self.pools, self.sampler, self.distance, self.contrast = pools, sampler, distance, contrast
         self.view_a, self.view_b = views
         self.is_redrawn, self.uses_edges = schedule["resample"] == "batch", schedule["uses_edges"]
-        self._draws: list[_Draw] = []
+        self._drawn: _Draw | None = None
         self._seen: dict[str, list[Tensor]] = {}
         self._has_warned = False
 
@@ -111,50 +128,53 @@ class SubgraphTransport(Objective):
         """Starts the epoch's stream; draws the epoch's subgraphs where they are not redrawn for each batch."""
         super().on_epoch_start(epoch, ego, generator)
         self._seen = {}
-        self._draws = [] if self.is_redrawn else self._draw(ego.device)
+        self._drawn = None if self.is_redrawn else self._draw().to(ego.device)
 
     def forward(self, encoding: Encoding, batch: Batch) -> Tensor:
         """Sum over the contrasts of the mean over their centers; the batch itself is not used."""
-        draws = self._draw(encoding.ego.device) if self.is_redrawn else self._draws
-        return torch.stack([self._contrast(encoding, draw) for draw in draws]).sum()
+        draw = self._drawn or self._draw().to(encoding.ego.device)
+        left, right = self._clouds(encoding, draw)
+        terms, first = [], 0
+        for others in draw.others:
+            rows = slice(first, first + len(others))
+            terms.append(self._contrast(left.rows(rows), {name: end.rows(rows) for name, end in right.items()}, others))
+            first = rows.stop
+        return torch.stack(terms).sum()
 
-    def _draw(self, device: torch.device) -> list[_Draw]:
-        """Centers, subgraphs and other centers of every contrast, moved to the device."""
-        return [self._draw_contrast(pools, device) for pools in self.pools]
-
-    def _draw_contrast(self, pools: list[tuple[Tensor, int]], device: torch.device) -> _Draw:
-        centers = torch.cat([draw_centers(pool, count, self.generator) for pool, count in pools])
-        subgraphs = self.sampler(centers, self.generator)
-        adjacency = subgraph_adjacency(self.sampler.graph, subgraphs).to(device) if self.uses_edges else None
-        n = centers.numel()
-        others = other_centers(n, n if self.contrast.per_center is None else self.contrast.per_center, self.generator)
-        return _Draw(Subgraphs(*(t.to(device) for t in subgraphs)), adjacency, others.to(device))
-
-    def _contrast(self, encoding: Encoding, draw: _Draw) -> Tensor:
-        nodes, places = torch.unique(draw.subgraphs.nodes, return_inverse=True)
-        z_a, z_b = self.view_a(encoding, nodes), self.view_b(encoding, nodes)
-        n, k = draw.others.shape
-        itself = torch.arange(n, device=nodes.device)
-        left, right = itself.repeat_interleave(k), draw.others.flatten()
-        positive = self.distance(self._clouds(z_a, places, draw, itself), _clouds(z_b, places, draw, itself))
-        ends = {"view_a": z_a, "view_b": z_b}
-        negatives = [
-            self.distance(self._clouds(z_a, places, draw, left), _clouds(ends[end], places, draw, right))
-            for end in self.contrast.negatives
+    def _draw(self) -> _Draw:
+        """Centers, subgraphs and other centers of every contrast; on the CPU, where counting and looking are free."""
+        drawn = [
+            torch.cat([draw_centers(pool, count, self.generator) for pool, count in pools]) for pools in self.pools
         ]
+        subgraphs = self.sampler(torch.cat(drawn), self.generator)
+        adjacency = subgraph_adjacency(self.sampler.graph, subgraphs) if self.uses_edges else None
+        nodes, places = torch.unique(subgraphs.nodes, return_inverse=True)
+        mask = None if bool(subgraphs.mask.all()) else subgraphs.mask
+        return _Draw(nodes, places, mask, adjacency, [self._others(len(centers)) for centers in drawn])
+
+    def _others(self, n: int) -> Tensor:
+        k = n if self.contrast.per_center is None else self.contrast.per_center
+        return other_centers(n, k, self.generator)
+
+    def _clouds(self, encoding: Encoding, draw: _Draw) -> tuple[Clouds, dict[str, Clouds]]:
+        """The subgraphs as left ends, in view a and with its edges, and as right ends in both views."""
+        x = {
+            name: gather(direction(view(encoding, draw.nodes)), draw.places)
+            for name, view in (("view_a", self.view_a), ("view_b", self.view_b))
+        }
+        return Clouds(x["view_a"], draw.mask, draw.adjacency), {name: Clouds(x[name], draw.mask) for name in x}
+
+    def _contrast(self, left: Clouds, right: dict[str, Clouds], others: Tensor) -> Tensor:
+        positive = self.distance(left, right["view_b"])
+        negatives = [self.distance(left, right[end], others) for end in self.contrast.negatives]
         self._note(positive, negatives)
         return self.contrast(positive, negatives)
-
-    def _clouds(self, z: Tensor, places: Tensor, draw: _Draw, rows: Tensor) -> Clouds:
-        """The left end of pairs: as the right one, with its edges where these are its structure."""
-        adjacency = None if draw.adjacency is None else draw.adjacency[rows].to(z.dtype)
-        return _clouds(z, places, draw, rows)._replace(adjacency=adjacency)
 
     def _note(self, positive: Distances, negatives: list[Distances]) -> None:
         for role, pairs in (("positive", [positive]), ("negative", negatives)):
             for name, value in ((name, value) for d in pairs for name, value in d.values.items() if value.numel()):
                 self._seen.setdefault(f"{role}_{name}", []).append(value.detach().mean())
-        errors = torch.cat([d.marginal_error for d in (positive, *negatives)])
+        errors = torch.cat([d.marginal_error.flatten() for d in (positive, *negatives)])
         self._seen.setdefault("marginal_error", []).append(errors.max())
 
     def report(self) -> dict[str, float]:
@@ -169,8 +189,3 @@ class SubgraphTransport(Objective):
                 MARGINAL_WARNING,
             )
         return report
-
-
-def _clouds(z: Tensor, places: Tensor, draw: _Draw, rows: Tensor) -> Clouds:
-    """Embeddings (M, d) put into the subgraphs `rows`."""
-    return Clouds(gather(z, places[rows]), draw.subgraphs.mask[rows])
