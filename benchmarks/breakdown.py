@@ -1,0 +1,142 @@
+"""Where a step of our trainer spends its time: `python -m benchmarks.breakdown`."""
+
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import chain, repeat
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchmarks.command import common_options, guarded, parse, settings_of
+from benchmarks.ours import OurSide
+from benchmarks.rows import Row, table, write_lines
+from benchmarks.side import synchronize
+from benchmarks.worker import Worker
+from recmodels.training.callbacks import Step
+
+CAPTION = (
+    "Medians over steps; `step`: whole trainer steps, taken in turns with those in parts; `epoch start`: the E-step "
+    "and its like, once an epoch.\nThe contrasts compute their gradient in the forward sweep, so it counts in their "
+    "term and not in backward.\n`rest`: callbacks, gradient norm, clipping."
+)
+_WARM_UP = 3
+_TOTALS = (("sum_ms", "sum"), ("step_ms", "step"), ("epoch_start_ms", "epoch start"))
+
+
+class Laps:
+    """A stopwatch that adds milliseconds to named parts.
+
+    Args:
+        side: whose device is waited for.
+
+    Attributes:
+        ms: milliseconds by part, in the order of their first lap.
+    """
+
+    def __init__(self, side: OurSide) -> None:
+        self.ms: dict[str, float] = defaultdict(float)
+        self._device, self._last = side.device, time.perf_counter()
+
+    def lap(self, part: str) -> None:
+        """Adds the time since the last lap to a part."""
+        synchronize(self._device)
+        now = time.perf_counter()
+        self.ms[part] += 1000 * (now - self._last)
+        self._last = now
+
+
+def measure(side: OurSide, n_steps: int) -> Row:
+    """Takes real steps and steps in parts by turns, in a new epoch.
+
+    Args:
+        side: trained or not.
+        n_steps: timed steps of each kind, >= 1.
+
+    Returns:
+        `parts_ms` by part, their sum `sum_ms`, and `step_ms`: medians over the steps; `epoch_start_ms` with the E-step.
+    """
+    trainer, batches = side.trainer, chain.from_iterable(repeat(side.loader))
+    start = Laps(side)
+    side.session.model.train()
+    side.session.model.on_epoch_start(trainer.next_epoch)
+    trainer._notify("on_epoch_start", trainer, trainer.next_epoch)
+    start.lap("start")
+    for index in range(_WARM_UP):
+        _whole_step(side, batches, index)
+    wholes, parts = [], []
+    for index in range(_WARM_UP, _WARM_UP + 2 * n_steps, 2):
+        wholes.append(_whole_step(side, batches, index))
+        parts.append(_step_in_parts(side, batches, index + 1))
+    parts_ms = {part: median(laps[part] for laps in parts) for part in parts[0]}
+    totals = {"sum_ms": sum(parts_ms.values()), "step_ms": median(wholes), "epoch_start_ms": start.ms["start"]}
+    return {"steps": n_steps, "parts_ms": parts_ms, **totals}
+
+
+def _whole_step(side: OurSide, batches: Iterator[Any], index: int) -> float:
+    """Milliseconds of the trainer's own step and of its batch."""
+    laps = Laps(side)
+    side.trainer._step(side.trainer.next_epoch, index, next(batches))
+    laps.lap("step")
+    return laps.ms["step"]
+
+
+def _step_in_parts(side: OurSide, batches: Iterator[Any], index: int) -> dict[str, float]:
+    """What `Trainer._step` does, with a lap after every part."""
+    trainer, model, laps, terms = side.trainer, side.session.model, Laps(side), {}
+    batch = model.batch(next(batches))
+    laps.lap("sampling")
+    trainer.optimizer.zero_grad(set_to_none=True)
+    laps.lap("optimizer")
+    encoding = model.encode()
+    laps.lap("propagation")
+    for objective in model.active_objectives():
+        terms[objective.name] = objective(encoding, batch)
+        laps.lap(f"term {objective.name}")
+    step = Step(trainer, trainer.next_epoch, index, batch, terms, model.weighted_sum(terms))
+    trainer._notify("on_terms", step)
+    laps.lap("rest")
+    step.loss.backward()
+    laps.lap("backward")
+    step.norm = trainer._gradient_norm()
+    trainer._notify("on_gradients", step)
+    trainer._clip(step.norm)
+    laps.lap("rest")
+    trainer.optimizer.step()
+    laps.lap("optimizer")
+    trainer._notify("on_step_end", step)
+    laps.lap("rest")
+    return laps.ms
+
+
+def breakdown_table(found: Sequence[Row]) -> str:
+    """Parts below each other, models beside each other, with the caption."""
+    parts = dict.fromkeys(part for record in found for part in record["parts_ms"] if part != "rest")
+    lines: list[Row] = [
+        {"part": part, **{record["model"]: record["parts_ms"].get(part) for record in found}}
+        for part in (*parts, "rest")
+    ]
+    for key, title in _TOTALS:
+        lines.append({"part": title, **{record["model"]: record[key] for record in found}})
+    columns = {"part": ("part, ms", "")} | {record["model"]: (record["model"], ".2f") for record in found}
+    return f"{table(columns, lines)}\n\n{CAPTION}"
+
+
+def run(argv: Sequence[str]) -> None:
+    """Measures each model in a process of its own."""
+    parser = common_options("benchmarks.breakdown", "Where a step of our trainer spends its time.")
+    parser.set_defaults(steps=20)
+    options, found = parse(parser, argv), []
+    with TemporaryDirectory() as folder:
+        for model in options.models:
+            with Worker(OurSide, settings_of(options, model, folder)) as worker:
+                worker.run(OurSide.warm_up)
+                found.append({"model": model, **worker.run(measure, options.steps)})
+    write_lines(Path(options.out) / f"breakdown-{options.dataset}.jsonl", found)
+    print(breakdown_table(found))
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(run, sys.argv[1:]))

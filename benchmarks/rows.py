@@ -1,0 +1,76 @@
+"""From measurements to rows, tables and files: no clock in here."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from recmodels.files import write_text
+
+Row = dict[str, Any]
+
+
+class Measured(NamedTuple):
+    """What one worker took.
+
+    Attributes:
+        epochs_s: seconds of each timed epoch.
+        peak_mb: peak memory less that after the imports; None where the system does not tell.
+        evals_s: seconds of each full ranking; empty where none was timed.
+    """
+
+    epochs_s: list[float]
+    peak_mb: float | None
+    evals_s: list[float]
+
+
+def row(model: str, ours: Measured, recbole: Measured | None, ncl: Measured | None) -> Row:
+    """The row of a model.
+
+    Args:
+        model: its name.
+        ours: our side.
+        recbole: RecBole's side, None where RecBole has no such model or was not asked.
+        ncl: our NCL of the same run, to which the row is compared; None for no comparison.
+
+    Returns:
+        Medians, `ratio` (RecBole's seconds to ours), `ours_to_ncl` and the single epochs; None where not applicable.
+    """
+    seconds, theirs = median(ours.epochs_s), recbole and median(recbole.epochs_s)
+    return {
+        "model": model,
+        "ours_s": seconds,
+        "recbole_s": theirs,
+        "ratio": theirs and theirs / seconds,
+        "ours_peak_mb": ours.peak_mb,
+        "recbole_peak_mb": recbole and recbole.peak_mb,
+        "ours_eval_s": median(ours.evals_s) if ours.evals_s else None,
+        "ours_to_ncl": ncl and seconds / median(ncl.epochs_s),
+        "ours_epochs_s": ours.epochs_s,
+        "recbole_epochs_s": recbole and recbole.epochs_s,
+    }
+
+
+def table(columns: Mapping[str, tuple[str, str]], rows: Sequence[Row]) -> str:
+    """An aligned text table.
+
+    Args:
+        columns: key of the rows to title and format of the column.
+        rows: a missing or None value is shown as `-`.
+    """
+    titles = [title for title, _ in columns.values()]
+    cells = [[_cell(found.get(key), form) for key, (_, form) in columns.items()] for found in rows]
+    widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
+    lines = [[text.ljust(widths[0]), *map(str.rjust, rest, widths[1:])] for text, *rest in [titles, *cells]]
+    return "\n".join("  ".join(line).rstrip() for line in lines)
+
+
+def write_lines(path: Path, records: Sequence[Row]) -> None:
+    """One JSON object a line; the folder is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, "".join(json.dumps(record) + "\n" for record in records))
+
+
+def _cell(value: Any, form: str) -> str:
+    return "-" if value is None else format(value, form)

@@ -1,0 +1,127 @@
+"""Seconds and memory of a step over the edges of a graph: `python -m benchmarks.scale`."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+import recmodels
+from benchmarks import machine
+from benchmarks.command import add_shared, guarded, parse, parser_of, positive
+from benchmarks.rows import Row, table, write_lines
+from benchmarks.scale_plot import draw
+from benchmarks.synthetic import BATCH_SIZE, GROWTHS, SyntheticModel
+from benchmarks.worker import Worker
+
+COLUMNS = {
+    "model": ("model", ""),
+    "edges": ("edges", ",d"),
+    "users": ("users", ",d"),
+    "items": ("items", ",d"),
+    "step_s": ("s a step", ".3f"),
+    "peak_mb": ("peak MB", ".0f"),
+    "s_per_million_edges": ("s per M edges", ".3f"),
+    "mb_per_million_edges": ("MB per M edges", ".0f"),
+}
+FIT_COLUMNS = {
+    "model": ("model", ""),
+    "quantity": ("quantity", ""),
+    "slope": ("log-log slope", ".2f"),
+    "deviation_percent": ("off the straight line, %", ".1f"),
+}
+QUANTITIES = {"step_s": "seconds of a step", "peak_mb": "peak MB"}
+CAPTION = (
+    f"Batches of {BATCH_SIZE} real edges with random negatives; centroids are random unit vectors, no E-step. Peak: "
+    "during the steps, graph and model\nincluded, less the imports. Off the line: largest distance from the affine "
+    "least-squares fit, relative to the measured value."
+)
+_WARM_UP = 2
+
+
+def log_log_slope(x: Sequence[float], y: Sequence[float]) -> float | None:
+    """The exponent of the power law that fits best.
+
+    Args:
+        x: > 0.
+        y: > 0, as many.
+
+    Returns:
+        Least-squares slope of log y over log x; None for fewer than two distinct x.
+    """
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0]) if len(set(x)) > 1 else None
+
+
+def line_deviation(x: Sequence[float], y: Sequence[float]) -> float | None:
+    """How far the worst point is from a straight line.
+
+    Args:
+        x: any unit.
+        y: > 0, as many.
+
+    Returns:
+        Largest |y - line| / y in percent, line being the affine least-squares fit; None for fewer than three distinct
+        x, through which a line always passes.
+    """
+    if len(set(x)) < 3:
+        return None
+    line = np.polyval(np.polyfit(x, y, 1), x)
+    return float(100 * np.max(np.abs(np.asarray(y) - line) / np.asarray(y)))
+
+
+def fits(rows: Sequence[Row]) -> list[Row]:
+    """Slope and deviation of each model and quantity that was measured at every size."""
+    found = []
+    for model in dict.fromkeys(row["model"] for row in rows):
+        own = [row for row in rows if row["model"] == model]
+        edges = [row["edges"] for row in own]
+        for key, title in QUANTITIES.items():
+            values = [row[key] for row in own]
+            if None not in values:
+                fit = {"slope": log_log_slope(edges, values), "deviation_percent": line_deviation(edges, values)}
+                found.append({"model": model, "quantity": title, **fit})
+    return found
+
+
+def scale_row(model: str, facts: dict[str, int], seconds: Sequence[float], peak_mb: float | None) -> Row:
+    """The row of one model at one size; None where there is no memory to report."""
+    millions, step_s = facts["edges"] / 1e6, median(seconds)
+    per_million = {"s_per_million_edges": step_s / millions, "mb_per_million_edges": peak_mb and peak_mb / millions}
+    return {"model": model, **facts, "step_s": step_s, "peak_mb": peak_mb, **per_million, "steps_s": list(seconds)}
+
+
+def measure(model: str, n_edges: int, growth: str, n_steps: int, seed: int) -> Row:
+    """Takes steps of one model at one size in a process of its own."""
+    with Worker(SyntheticModel, model, n_edges, growth, seed) as worker:
+        is_reset = worker.reset_peak()
+        worker.run(SyntheticModel.steps, _WARM_UP)
+        seconds = worker.run(SyntheticModel.steps, n_steps)
+        return scale_row(model, worker.run(SyntheticModel.facts), seconds, worker.peak_mb() if is_reset else None)
+
+
+def run(argv: Sequence[str]) -> None:
+    """Measures, prints, writes and draws."""
+    parser = parser_of("benchmarks.scale", "Seconds and memory of a training step on synthetic graphs of growing size.")
+    sizes = [1_000_000, 2_000_000, 4_000_000, 8_000_000]
+    parser.add_argument("--edges", nargs="+", type=positive, default=sizes, help="edges of each graph")
+    growth = "what grows: nodes (25 edges a user) or density (100,000 users)"
+    parser.add_argument("--growth", choices=GROWTHS, default="nodes", help=growth)
+    parser.add_argument("--steps", type=positive, default=5, help="timed steps; the median counts")
+    parser.add_argument("--seed", type=int, default=2020, help="seed of graphs, models and batches")
+    add_shared(parser, ["LightGCN", "NCL_OT"])
+    options, rows = parse(parser, argv), []
+    for model in options.models:
+        for n_edges in sorted(set(options.edges)):
+            rows.append(measure(model, n_edges, options.growth, options.steps, options.seed))
+            print(f"{model}, {n_edges:,} edges: {rows[-1]['step_s']:.2f} s a step", file=sys.stderr, flush=True)
+    conditions = {"growth": options.growth, "batch_size": BATCH_SIZE, "steps": options.steps, "seed": options.seed}
+    conditions |= {"threads": rows[0]["threads"], "cpu": machine.cpu_name(), "recmodels": recmodels.__version__}
+    found, path = fits(rows), Path(options.out) / f"scale-{options.growth}.jsonl"
+    write_lines(path, [conditions, *rows, *found])
+    draw(rows, path.with_suffix(".png"))
+    print(f"{table(COLUMNS, rows)}\n\n{table(FIT_COLUMNS, found)}\n\n{CAPTION}")
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(run, sys.argv[1:]))
