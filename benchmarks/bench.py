@@ -138,6 +138,7 @@ def header(options: argparse.Namespace, facts: Row) -> Row:
         "steps_taken": min(options.steps or facts["steps_per_epoch"], facts["steps_per_epoch"]),
         "warmup_steps": options.warmup_steps,
         "epochs": options.epochs,
+        "overrides": dict(options.set),
         "device": facts["device"],
         "cpu": machine.cpu_name(),
         "torch": version("torch"),
@@ -150,6 +151,8 @@ def describe(conditions: Row, rows: Sequence[Row]) -> str:
     """Conditions, table, and the share of evaluation."""
     shown = {key: conditions[key] for key in ("dataset", "batch_size", "threads", "epochs")}
     lines = [", ".join(f"{key} {value}" for key, value in shown.items()) + "; seconds of an epoch are medians"]
+    if conditions["overrides"]:
+        lines.append(f"with {conditions['overrides']}")
     if conditions["steps_taken"] < conditions["steps_per_epoch"]:
         lines.append(f"EPOCHS CUT after {conditions['steps_taken']} of {conditions['steps_per_epoch']} steps")
     lines += ["", table(COLUMNS, rows), ""]

@@ -4,6 +4,9 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
+
+import yaml
 
 from benchmarks.side import Settings
 from recmodels.errors import TrainingError, UserError
@@ -21,6 +24,21 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number of at least 1")
     return int(text)
+
+
+def key_and_value(text: str) -> tuple[str, Any]:
+    """An override `key=value`, the value read as YAML, for argparse.
+
+    Raises:
+        ArgumentTypeError: there is no `=`, or the value is no YAML.
+    """
+    key, separator, value = text.partition("=")
+    try:
+        if key and separator:
+            return key, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise argparse.ArgumentTypeError(f"got {text!r}, whose value is no YAML: {error}") from error
+    raise argparse.ArgumentTypeError(f"got {text!r}, expected key=value")
 
 
 def parser_of(module: str, description: str) -> argparse.ArgumentParser:
@@ -44,6 +62,8 @@ def common_options(module: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=positive, help="triples a batch; None: what the properties say")
     parser.add_argument("--warmup-steps", type=positive, default=10, help="steps before anything is timed")
     parser.add_argument("--steps", type=positive, help="timed steps, per epoch where epochs are timed; None: all")
+    what = "values of `recmodels train` for all models, say embedding_size=128; the models must know the key"
+    parser.add_argument("--set", nargs="+", type=key_and_value, default=[], metavar="KEY=VALUE", help=what)
     parser.add_argument("--gpu", action="store_true", help="use a GPU; only our models are then measured")
     add_shared(parser, list(MODELS))
     return parser
@@ -69,6 +89,7 @@ def settings_of(options: argparse.Namespace, model: str, folder: str) -> Setting
         warmup_steps=options.warmup_steps,
         use_gpu=options.gpu,
         folder=folder,
+        overrides=dict(options.set),
     )
 
 

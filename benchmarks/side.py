@@ -3,7 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -26,6 +26,7 @@ class Settings:
         warmup_steps: steps before the first timed epoch.
         use_gpu: whether to use a GPU when there is one.
         folder: an existing folder for what trainers write.
+        overrides: further values by key, those of `recmodels train`.
     """
 
     model: str
@@ -36,6 +37,7 @@ class Settings:
     warmup_steps: int
     use_gpu: bool
     folder: str
+    overrides: dict[str, Any] = field(default_factory=dict)
 
     def resolved(self) -> Resolved:
         """The configuration, equal on both sides; prototypes count from the first epoch on.
@@ -49,7 +51,7 @@ class Settings:
             values["warm_up_step"] = 0
         if self.batch_size is not None:
             values["train_batch_size"] = self.batch_size
-        return resolve_train(values)
+        return resolve_train(values | self.overrides)
 
 
 class Head:

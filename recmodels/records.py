@@ -6,6 +6,11 @@ import torch
 from torch import Tensor
 
 
+def sent(x: Tensor, device: torch.device) -> Tensor:
+    """A CPU tensor on a device, without waiting: a GPU copies by itself only from memory that cannot be moved."""
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
+
+
 class Distinct(NamedTuple):
     """The distinct nodes of a list.
 
@@ -44,7 +49,7 @@ class Batch(NamedTuple):
 
     @classmethod
     def of(cls, user: Tensor, pos: Tensor, neg: Tensor) -> "Batch":
-        """The batch of B triples. On a GPU the counting waits for the device: call it on the CPU, then `to`."""
+        """The batch of B triples. Counting on a GPU would wait for it: call this on the CPU, then `to`."""
         return cls(user, pos, neg, Distinct.of(user), Distinct.of(pos))
 
     @property
@@ -54,8 +59,8 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device) -> "Batch":
         """The same on a device."""
-        user, pos, neg = (ids.to(device) for ids in (self.user, self.pos, self.neg))
-        users, items = (Distinct(side.nodes.to(device), side.counts.to(device)) for side in (self.users, self.items))
+        user, pos, neg = (sent(ids, device) for ids in (self.user, self.pos, self.neg))
+        users, items = (Distinct(*(sent(x, device) for x in side)) for side in (self.users, self.items))
         return Batch(user, pos, neg, users, items)
 
 

@@ -13,7 +13,7 @@ from recmodels.distances import Clouds, Distances, TransportDistance
 from recmodels.graph import BipartiteGraph
 from recmodels.kernels import gather
 from recmodels.objectives.base import Objective
-from recmodels.records import Batch, Encoding, Subgraphs
+from recmodels.records import Batch, Encoding, Subgraphs, sent
 from recmodels.sampling import draw_centers, other_centers, subgraph_adjacency
 
 logger = logging.getLogger(__name__)
@@ -81,9 +81,9 @@ class _Draw(NamedTuple):
 
     def to(self, device: torch.device) -> "_Draw":
         """The same on a device."""
-        mask, adjacency = (None if x is None else x.to(device) for x in (self.mask, self.adjacency))
-        others = [x.to(device) for x in self.others]
-        return _Draw(self.nodes.to(device), self.places.to(device), mask, adjacency, others)
+        mask, adjacency = (None if x is None else sent(x, device) for x in (self.mask, self.adjacency))
+        others = [sent(x, device) for x in self.others]
+        return _Draw(sent(self.nodes, device), sent(self.places, device), mask, adjacency, others)
 
 
 class SubgraphTransport(Objective):

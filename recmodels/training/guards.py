@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from recmodels.errors import NonFiniteError, ParamError
 from recmodels.training.callbacks import Callback, RollBack, SkipBatch, Step
@@ -65,15 +66,21 @@ class NonFiniteGuard(Callback):
         self._states = snapshot(step.trainer.model)
 
     def on_terms(self, step: Step) -> None:
-        """Checks every term and the loss at once."""
-        values = torch.stack([value.detach() for value in (*step.terms.values(), step.loss)])
-        if not bool(torch.isfinite(values).all()):
+        """Checks terms and loss before the backward pass where the scaler takes over its check."""
+        if step.trainer.scaler.is_enabled() and not bool(torch.isfinite(_values(step)).all()):
             self._fail(step)
 
     def on_gradients(self, step: Step) -> None:
-        """Checks the gradient norm, and each gradient when the norm is not finite."""
-        if step.trainer.scaler.is_enabled() or (step.norm is not None and bool(torch.isfinite(step.norm))):
+        """Checks terms, loss and gradient norm at once, the one time that a step waits for the device."""
+        if step.trainer.scaler.is_enabled():
             return
+        assert step.norm is not None  # the loop sets it before this hook
+        finite = torch.isfinite(torch.stack([*_values(step), step.norm.to(step.loss.dtype)])).tolist()
+        if all(finite):
+            return
+        if not all(finite[:-1]):
+            step.norm = None  # gradients of such a loss say nothing
+            self._fail(step)
         if non_finite_gradients(step):
             self._fail(step)
         message = "epoch %d, batch %d: gradient norm overflows although every gradient is finite; clipping makes it 0"
@@ -117,6 +124,11 @@ class NonFiniteGuard(Callback):
     def _why_now(self) -> str:
         spent = {"skip": f"after {self.skips} dropped batches", "rollback": f"after {self.rollbacks} rollbacks"}
         return f"policy {self.policy!r} stops {spent.get(self.policy, 'at the first failure')}"
+
+
+def _values(step: Step) -> Tensor:
+    """Every term and the loss."""
+    return torch.stack([value.detach() for value in (*step.terms.values(), step.loss)])
 
 
 def _describe(report: dict[str, Any], path: Path) -> str:
