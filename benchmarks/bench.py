@@ -14,12 +14,13 @@ from typing import Any
 import recmodels
 from benchmarks import machine
 from benchmarks.breakdown import breakdown_table, measure
-from benchmarks.command import common_options, guarded, parse, positive, settings_of
+from benchmarks.command import common_options, parse, positive, settings_of
 from benchmarks.ours import OurSide
 from benchmarks.recbole_side import CLASSES, RecboleSide
 from benchmarks.rows import Measured, Row, row, table, write_lines
 from benchmarks.side import Side
 from benchmarks.worker import Worker
+from recmodels.cli import guarded
 from recmodels.errors import DataError
 
 # Models that are measured in turns with each other, because their rows are compared.
@@ -186,4 +187,4 @@ def run(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(run, sys.argv[1:]))
+    sys.exit(guarded(run, sys.argv[1:], interrupted="interrupted; nothing was written"))

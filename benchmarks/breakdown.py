@@ -10,11 +10,12 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.command import common_options, guarded, parse, settings_of
+from benchmarks.command import common_options, parse, settings_of
 from benchmarks.ours import OurSide
 from benchmarks.rows import Row, table, write_lines
 from benchmarks.side import synchronize
 from benchmarks.worker import Worker
+from recmodels.cli import guarded
 from recmodels.training.callbacks import Step
 
 CAPTION = (
@@ -139,4 +140,4 @@ def run(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(run, sys.argv[1:]))
+    sys.exit(guarded(run, sys.argv[1:], interrupted="interrupted; nothing was written"))

@@ -1,15 +1,13 @@
-"""Options and exit codes of the command lines."""
+"""Options of the command lines."""
 
 import argparse
 import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
 from benchmarks.side import Settings
-from recmodels.errors import TrainingError, UserError
 from recmodels.models import MODELS
 
 OUT = "benchmarks/out"
@@ -91,18 +89,3 @@ def settings_of(options: argparse.Namespace, model: str, folder: str) -> Setting
         folder=folder,
         overrides=dict(options.set),
     )
-
-
-def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
-    """Runs a command; one message and the exit code for what its user can mend (2) and for failed training (1)."""
-    try:
-        command(argv)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except TrainingError as error:
-        print(f"stopped: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0

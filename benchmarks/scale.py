@@ -9,11 +9,12 @@ import numpy as np
 
 import recmodels
 from benchmarks import machine
-from benchmarks.command import add_shared, guarded, parse, parser_of, positive
+from benchmarks.command import add_shared, parse, parser_of, positive
 from benchmarks.rows import Row, table, write_lines
 from benchmarks.scale_plot import draw
 from benchmarks.synthetic import BATCH_SIZE, GROWTHS, SyntheticModel
 from benchmarks.worker import Worker
+from recmodels.cli import guarded
 
 COLUMNS = {
     "model": ("model", ""),
@@ -124,4 +125,4 @@ def run(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(run, sys.argv[1:]))
+    sys.exit(guarded(run, sys.argv[1:], interrupted="interrupted; nothing was written"))

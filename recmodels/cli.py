@@ -57,6 +57,8 @@ _REMEDIES = dict.fromkeys(
 ) | dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free disk space, then --resume=RUN_DIR continues")
 _MEMORY_KEYS = "train_batch_size, eval_batch_bytes, embedding_size or ot_centers"
 
+_INTERRUPTED = "interrupted; --resume=RUN_DIR continues after the last finished epoch"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
@@ -71,8 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return guarded(_COMMANDS[name], rest)
 
 
-def guarded(command: Callable[[list[str]], None], arguments: list[str]) -> int:
-    """Runs a command and turns errors into one message and an exit code."""
+def guarded(command: Callable[[list[str]], None], arguments: list[str], interrupted: str = _INTERRUPTED) -> int:
+    """Runs a command and turns errors, and an interruption by hand, into one message and an exit code."""
     logging.captureWarnings(True)
     try:
         command(arguments)
@@ -83,7 +85,7 @@ def guarded(command: Callable[[list[str]], None], arguments: list[str]) -> int:
         print(f"training stopped: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; --resume=RUN_DIR continues after the last finished epoch", file=sys.stderr)
+        print(interrupted, file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has seen enough, as in `recmodels evaluate RUN | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -15,7 +15,6 @@ from recmodels.errors import ParamError
 # epsilon, which the bounds on the temperature of exponential costs see to.
 NO_MASS = -1e30
 
-
 # Up to this cost / epsilon no product of kernel and scalings leaves float32, whatever the problem.
 MAX_SCALED_COST = 40.0
 

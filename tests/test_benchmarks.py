@@ -18,13 +18,13 @@ from recbole.trainer import NCLTrainer
 
 from benchmarks import bench, breakdown, machine, scale
 from benchmarks.bench import Runner
-from benchmarks.command import guarded
 from benchmarks.ours import OurSide
 from benchmarks.recbole_side import RecboleSide
 from benchmarks.rows import Measured, row, table
 from benchmarks.side import Head, Settings, Side
 from benchmarks.synthetic import SyntheticModel, n_edges_of, n_users_for, random_batch, synthetic_graph
 from benchmarks.worker import Worker
+from recmodels.cli import guarded
 from recmodels.errors import DataError, TrainingError
 from recmodels.models import MODELS
 from recmodels.streams import stream
