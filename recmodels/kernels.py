@@ -1,5 +1,6 @@
 """The two hot kernels: sparse propagation and the streaming contrast; and a deterministic row gather."""
 
+import math
 from typing import Any
 
 import torch
@@ -9,11 +10,14 @@ from torch.autograd.function import once_differentiable
 
 from recmodels.graph import Adjacency
 
-# Bytes of one chunk of similarities. On a CPU the chunk should stay in the last-level cache; a GPU starves on little.
-_CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
+# Bytes of the similarities of one block of anchors. On a CPU a core's block should stay in its last-level cache; a GPU
+# starves on little.
+_SIMILARITY_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
+# Bytes of the candidates' gradients of all cores, each of which adds up its own.
+_GRADIENT_BYTES = 64 << 20
 # Bytes of a row of one block of columns in the sparse product. Rows are gathered at random, so a CPU's cache holds more
 # of narrow ones; below two cache lines the indices, read once a block, cost more. A GPU takes all columns at once.
-_BLOCK_BYTES = {"cpu": 128}
+_COLUMN_BYTES = {"cpu": 128}
 
 
 def gather(x: Tensor, ids: Tensor) -> Tensor:
@@ -64,7 +68,7 @@ class _Propagate(torch.autograd.Function):
 
 def _product(matrix: Tensor, x: Tensor) -> Tensor:
     """The sparse product, block by block of columns where that keeps the gathered rows in a cache; the same bits."""
-    width = _BLOCK_BYTES.get(x.device.type, x.shape[1] * x.element_size()) // x.element_size()
+    width = _COLUMN_BYTES.get(x.device.type, x.shape[1] * x.element_size()) // x.element_size()
     if x.shape[1] <= width:
         return matrix @ x
     return torch.cat([matrix @ block.contiguous() for block in x.split(width, dim=1)], dim=1)
@@ -73,11 +77,11 @@ def _product(matrix: Tensor, x: Tensor) -> Tensor:
 def weighted_infonce_sum(
     anchors: Tensor, positives: Tensor, candidates: Tensor, row_weights: Tensor, temperature: float
 ) -> Tensor:
-    """Weighted sum of InfoNCE terms, streamed over chunks of anchors.
+    """Weighted sum of InfoNCE terms, streamed over blocks of anchors.
 
     `sum_i w_i [logsumexp_j(a_i . c_j / T) - a_i . p_i / T]`. Value and gradients come out of one sweep, because the row
-    weights are known in the forward pass; no (B, M) matrix outlives its chunk, so memory is O(B d + M d + chunk).
-    Differentiable once with respect to anchors, positives and candidates.
+    weights are known in the forward pass; no (B, M) matrix outlives its block, so memory is O(B d +
+    cores (M d + block)). Differentiable once with respect to anchors, positives and candidates.
 
     Args:
         anchors: (B, d), usually of unit length; repeated anchors should be given once with their count as weight.
@@ -123,32 +127,51 @@ class _WeightedInfoNCESum(torch.autograd.Function):
 def _sweep(
     a: Tensor, p: Tensor, c: Tensor, w: Tensor, temperature: float, needs: tuple[bool, bool, bool]
 ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-    """Value, and the gradients of a, p and c where they are wanted, chunk by chunk.
+    """Value, and the gradients of a, p and c where they are wanted, round by round of a block of anchors per core.
 
     The softmax of a row is its gradient, and its largest entry is exp(peak - logsumexp) >= 1 / M, so the value needs no
-    exponential of its own. Weights and temperature multiply the (B, d) sides, never the (chunk, M) similarities.
+    exponential of its own. Weights and temperature multiply the (B, d) sides, never the similarities. Batched products
+    and the softmax both give a block to one core, whose cache then holds it from the first product to the last.
     """
     scale = (w / temperature)[:, None]
-    queries, weighted = a / temperature, scale * a
-    value = -(w * (queries * p).sum(-1)).sum()
-    mean = torch.empty_like(a) if needs[0] else None
-    grad_c = torch.zeros_like(c) if needs[2] else None
-    rows = min(_chunk_rows(c), max(1, a.shape[0]))
-    logits, share = a.new_empty(2, rows, c.shape[0])  # one pair of buffers for all chunks
-    for start in range(0, a.shape[0], rows):
-        chunk = slice(start, min(start + rows, a.shape[0]))
-        n = chunk.stop - start
-        torch.mm(queries[chunk], c.T, out=logits[:n])
-        torch.softmax(logits[:n], -1, out=share[:n])
-        value = value + (w[chunk] * (logits[:n].amax(-1) - share[:n].amax(-1).log())).sum()
+    n_blocks, rows = _blocks(a.shape[0], c)
+    queries, weights = (_in_rounds(side, n_blocks, rows) for side in (a / temperature, scale * a))
+    keys = c.expand(n_blocks, -1, -1)
+    logits, share = a.new_empty(2, n_blocks, rows, c.shape[0])  # one pair of buffers for all rounds
+    normalizers = a.new_empty(queries.shape[:-1])
+    mean = torch.empty_like(queries) if needs[0] else None
+    sums = c.new_zeros(n_blocks, *c.shape) if needs[2] else None
+    for i, block in enumerate(queries):
+        torch.bmm(block, keys.mT, out=logits)
+        torch.softmax(logits, -1, out=share)
+        torch.sub(logits.amax(-1), share.amax(-1).log(), out=normalizers[i])
         if mean is not None:
-            torch.mm(share[:n], c, out=mean[chunk])
-        if grad_c is not None:
-            grad_c.addmm_(share[:n].T, weighted[chunk])
-    return value, (None if mean is None else scale * (mean - p), -weighted if needs[1] else None, grad_c)
+            torch.bmm(share, keys, out=mean[i])
+        if sums is not None:
+            sums.baddbmm_(share.mT, weights[i])
+    value = (w * (_rows(normalizers, a) - (a * p).sum(-1) / temperature)).sum()
+    grad_a = None if mean is None else scale * (_rows(mean, a) - p)
+    return value, (grad_a, -scale * a if needs[1] else None, None if sums is None else sums.sum(0))
 
 
-def _chunk_rows(candidates: Tensor) -> int:
-    """Anchors per chunk so that its similarities fill the device's budget; at least 16."""
-    budget = _CHUNK_BYTES.get(candidates.device.type, _CHUNK_BYTES["cpu"])
-    return max(16, budget // (candidates.shape[0] * candidates.element_size()))
+def _blocks(n_anchors: int, candidates: Tensor) -> tuple[int, int]:
+    """How many blocks are worked on at once, one a core, and the anchors of each.
+
+    A block's similarities fill the device's budget; the blocks of all rounds are of even size.
+    """
+    device, row_bytes = candidates.device.type, candidates.shape[0] * candidates.element_size()
+    n_cores = torch.get_num_threads() if device == "cpu" else 1
+    n_blocks = max(1, min(n_cores, _GRADIENT_BYTES // (row_bytes * candidates.shape[1])))
+    most = max(16, _SIMILARITY_BYTES.get(device, _SIMILARITY_BYTES["cpu"]) // row_bytes)
+    n_rounds = max(1, math.ceil(n_anchors / (n_blocks * most)))
+    return n_blocks, max(1, math.ceil(n_anchors / (n_blocks * n_rounds)))
+
+
+def _in_rounds(side: Tensor, n_blocks: int, rows: int) -> Tensor:
+    """(B, d) as (rounds, blocks, rows, d), filled up with zeros."""
+    return F.pad(side, (0, 0, 0, -side.shape[0] % (n_blocks * rows))).view(-1, n_blocks, rows, side.shape[1])
+
+
+def _rows(in_rounds: Tensor, side: Tensor) -> Tensor:
+    """The rows of `side` out of what was computed in rounds."""
+    return in_rounds.flatten(0, 2)[: side.shape[0]]

@@ -23,8 +23,12 @@ def _problem(dtype, n_anchors=37, n_candidates=23, width=5, seed=0):
 
 @pytest.mark.parametrize(("dtype", "atol", "rtol"), [(torch.float64, 1e-10, 1e-10), (torch.float32, 1e-5, 1e-5)])
 @pytest.mark.parametrize("temperature", [0.01, 0.1, 2.0])
-def test_streaming_contrast_equals_the_dense_one_in_value_and_gradient(dtype, atol, rtol, temperature, monkeypatch):
-    monkeypatch.setitem(kernels._CHUNK_BYTES, "cpu", 16 * 23 * 8)  # several chunks, the last one short
+@pytest.mark.parametrize("n_cores", [1, 2, 5])
+def test_streaming_contrast_equals_the_dense_one_in_value_and_gradient(
+    dtype, atol, rtol, temperature, n_cores, monkeypatch
+):
+    monkeypatch.setitem(kernels._SIMILARITY_BYTES, "cpu", 16 * 23 * 8)  # several rounds, the last one short
+    monkeypatch.setattr(torch, "get_num_threads", lambda: n_cores)
     inputs, weights = _problem(dtype)
     value = weighted_infonce_sum(*inputs, weights, temperature)
     oracle_inputs = [t.detach().double().requires_grad_() for t in inputs]
@@ -34,6 +38,25 @@ def test_streaming_contrast_equals_the_dense_one_in_value_and_gradient(dtype, at
         torch.autograd.grad(value * 3, inputs), torch.autograd.grad(oracle * 3, oracle_inputs), strict=True
     ):
         assert_close(got.double() / want.norm(), want / want.norm(), atol=atol, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("n_anchors", "budget", "gradients", "n_cores", "expected"),
+    [
+        (100, 40, 1 << 20, 1, (1, 34)),  # three rounds of even size instead of 40, 40, 20
+        (100, 40, 1 << 20, 2, (2, 25)),
+        (3, 40, 1 << 20, 8, (8, 1)),
+        (0, 40, 1 << 20, 2, (2, 1)),
+        (100, 1, 1 << 20, 2, (2, 13)),  # never fewer than 16 rows allowed
+        (100, 40, 3 * 7 * 5 * 4, 8, (3, 34)),  # memory of the gradients allows three cores
+        (100, 40, 1, 8, (1, 34)),
+    ],
+)
+def test_blocks_keep_to_the_cores_and_to_both_budgets(n_anchors, budget, gradients, n_cores, expected, monkeypatch):
+    monkeypatch.setitem(kernels._SIMILARITY_BYTES, "cpu", budget * 7 * 4)
+    monkeypatch.setattr(kernels, "_GRADIENT_BYTES", gradients)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: n_cores)
+    assert kernels._blocks(n_anchors, torch.zeros(7, 5)) == expected
 
 
 def test_streaming_contrast_passes_gradcheck():
@@ -89,7 +112,7 @@ def test_blocks_of_columns_give_the_same_bits(dtype, width, monkeypatch):
     adjacency = random_graph(60, 90).normalized_adjacency(dtype)
     x = torch.randn(150, width, dtype=dtype)
     blocked = propagate(adjacency, x)
-    monkeypatch.setitem(kernels._BLOCK_BYTES, "cpu", 1 << 20)
+    monkeypatch.setitem(kernels._COLUMN_BYTES, "cpu", 1 << 20)
     assert torch.equal(blocked, propagate(adjacency, x))
     assert_close(blocked, adjacency.matrix().to_dense() @ x, atol=1e-5, rtol=1e-5)
 
