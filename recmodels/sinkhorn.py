@@ -3,6 +3,7 @@
 Sizes: B problems, n rows, m columns. A problem never sees the other problems of its batch.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -84,8 +85,6 @@ def proximal_sinkhorn(
 def sinkhorn_scaling(cost: Tensor, epsilon: float, n_iters: int, masks: Masks = ALL_VALID) -> Plan:
     """Sinkhorn's plan by scaling the kernel: the values of `proximal_sinkhorn(cost, epsilon, 1, n_iters)`, faster.
 
-    The problems are the last dimension inside, so that every operation runs over them and not over n or m of one.
-
     Args:
         cost: (B, n, m), float32 or float64; at valid pairs in [0, MAX_SCALED_COST * epsilon], which the caller knows
             and nobody checks, lest the host wait for the device.
@@ -103,21 +102,17 @@ def sinkhorn_scaling(cost: Tensor, epsilon: float, n_iters: int, masks: Masks = 
     Source: Cuturi 2013, algorithm 1. Verified: test_sinkhorn.py (the log domain, POT).
     """
     _check_options(cost, epsilon, (1, n_iters), 0.0)
-    cost = cost if masks.padded is None else cost.masked_fill(masks.padded, torch.inf)
-    kernel = (cost / -epsilon).exp()
+    kernel = (masks.clean(cost) / -epsilon).exp()
     a, b = (log_uniform(mask, like).exp() for mask, like in _sides(cost, masks))
-    kernel, a_last, b_last = (x.permute(1, 2, 0).contiguous() for x in (kernel, a, b))
-    plan = _scaled(kernel, a_last, b_last, n_iters).permute(2, 0, 1)
-    return Plan(plan, _marginal_error(plan.detach(), a, b), n_iters)
-
-
-def _scaled(kernel: Tensor, a: Tensor, b: Tensor, n_iters: int) -> Tensor:
-    """Kernel (n, m, B) scaled to marginals (n, 1, B) and (1, m, B); without mass the divisor is 0, the quotient too."""
-    tiny, v = torch.finfo(kernel.dtype).tiny, b
+    # Batched products leave a problem to one core. The column update reads its copy of the kernel in order.
+    transposed, b_column = kernel.mT.contiguous(), b.mT.contiguous()
+    v = b_column
     for _ in range(n_iters):
-        u = a / (kernel * v).sum(1, keepdim=True).clamp_min(tiny)
-        v = b / (kernel * u).sum(0, keepdim=True).clamp_min(tiny)
-    return u * kernel * v
+        u = a / torch.bmm(kernel, v)
+        v = b_column / torch.bmm(transposed, u)
+    # Padding has no mass, so no plan; but where a whole side has none, 0 / 0 was computed.
+    plan = masks.clean(u * kernel * v.mT)
+    return Plan(plan, _marginal_error(plan.detach(), a, b), n_iters)
 
 
 class _Step(NamedTuple):
@@ -171,7 +166,9 @@ def _logsumexp(log_q: Tensor, potential: Tensor, dim: int, work: Tensor | None) 
 
 def log_uniform(mask: Tensor | None, like: Tensor) -> Tensor:
     """Log masses of one side, in the shape (B, n, 1) or (B, 1, m) of `like`."""
-    valid = torch.ones_like(like, dtype=torch.bool) if mask is None else mask.view(like.shape)
+    if mask is None:
+        return torch.full_like(like, -math.log(like.shape[1] * like.shape[2]))
+    valid = mask.view(like.shape)
     count = valid.sum((1, 2), keepdim=True).to(like.dtype)
     return (-count.log()).expand_as(like).masked_fill(~valid, NO_MASS)
 
