@@ -1,20 +1,23 @@
 """The two hot kernels: sparse propagation and the streaming contrast; and a deterministic row gather."""
 
 import math
+from functools import reduce
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from recmodels.graph import Adjacency
 
-# Bytes of the similarities of one block of anchors. On a CPU a core's block should stay in its last-level cache; a GPU
-# starves on little.
+# Bytes of one block's similarities; there are two such buffers for each block. On a CPU a core's block should stay in
+# its last-level cache; a GPU starves on little.
 _SIMILARITY_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
+# Each round passes over all candidates and their gradients, which fewer anchors than this would not pay for; unless
+# their similarities alone take more than the bytes below.
+_FEWEST_ROWS, _MOST_SIMILARITY_BYTES = 64, 256 << 20
 # Bytes of the candidates' gradients of all cores, each of which adds up its own.
-_GRADIENT_BYTES = 64 << 20
+_GRADIENT_BYTES = 256 << 20
 # Bytes of a row of one block of columns in the sparse product. Rows are gathered at random, so a CPU's cache holds more
 # of narrow ones; below two cache lines the indices, read once a block, cost more. A GPU takes all columns at once.
 _COLUMN_BYTES = {"cpu": 128}
@@ -80,8 +83,9 @@ def weighted_infonce_sum(
     """Weighted sum of InfoNCE terms, streamed over blocks of anchors.
 
     `sum_i w_i [logsumexp_j(a_i . c_j / T) - a_i . p_i / T]`. Value and gradients come out of one sweep, because the row
-    weights are known in the forward pass; no (B, M) matrix outlives its block, so memory is O(B d +
-    cores (M d + block)). Differentiable once with respect to anchors, positives and candidates.
+    weights are known in the forward pass; no (B, M) matrix outlives its block, so memory is O(B d + cores (M d +
+    block)). Differentiable once with respect to anchors, positives and candidates. On a CPU the number of threads
+    decides the order in which the candidates' gradient is added up, so it decides the last bits.
 
     Args:
         anchors: (B, d), usually of unit length; repeated anchors should be given once with their count as weight.
@@ -91,17 +95,29 @@ def weighted_infonce_sum(
         temperature: > 0, dimensionless.
 
     Returns:
-        Scalar.
+        Scalar, in the widest dtype of the first three and float32, also under autocast.
 
     Raises:
-        ValueError: temperature <= 0.
+        ValueError: temperature <= 0, no candidate, or shapes that do not fit.
+        RuntimeError: from a backward pass that is to be differentiated again (`create_graph=True`).
 
     Source: van den Oord et al. 2018, eq. 4; Lin et al. 2022 (NCL), eqs. 7 and 11. Verified: test_kernels.py
     (brute force in float64, gradcheck).
     """
+    _check_contrast(anchors, positives, candidates, row_weights, temperature)
+    inputs = anchors, positives, candidates
+    if not torch.is_grad_enabled():  # the function below cannot see this, and would compute gradients
+        inputs = anchors.detach(), positives.detach(), candidates.detach()
+    return _WeightedInfoNCESum.apply(*inputs, row_weights, temperature)
+
+
+def _check_contrast(a: Tensor, p: Tensor, c: Tensor, w: Tensor, temperature: float) -> None:
     if temperature <= 0:
-        raise ValueError(f"temperature must be > 0, got {temperature}")
-    return _WeightedInfoNCESum.apply(anchors, positives, candidates, row_weights, temperature)
+        raise ValueError(f"weighted_infonce_sum: temperature must be > 0, got {temperature}")
+    fits = a.dim() == c.dim() == 2 and a.shape == p.shape and a.shape[1] == c.shape[1] and w.shape == a.shape[:1]
+    if not fits or not c.numel():
+        got = ", ".join(str(tuple(x.shape)) for x in (a, p, c, w))
+        raise ValueError(f"weighted_infonce_sum: expected (B, d), (B, d), (M, d), (B,) with M, d >= 1; got {got}")
 
 
 class _WeightedInfoNCESum(torch.autograd.Function):
@@ -110,16 +126,18 @@ class _WeightedInfoNCESum(torch.autograd.Function):
         ctx: Any, anchors: Tensor, positives: Tensor, candidates: Tensor, row_weights: Tensor, temperature: float
     ) -> Tensor:
         with torch.autocast(anchors.device.type, enabled=False):
-            dtype = torch.promote_types(anchors.dtype, torch.float32)
-            a, p, c, w = (t.to(dtype) for t in (anchors, positives, candidates, row_weights))
+            inputs = anchors, positives, candidates
+            dtype = reduce(torch.promote_types, (x.dtype for x in inputs), torch.float32)
+            a, p, c, w = (x.to(dtype) for x in (*inputs, row_weights))
             value, grads = _sweep(a, p, c, w, temperature, tuple(ctx.needs_input_grad[:3]))
         ctx.save_for_backward(*grads)
-        ctx.dtypes = anchors.dtype, positives.dtype, candidates.dtype
+        ctx.dtypes = tuple(x.dtype for x in inputs)
         return value
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        if torch.is_grad_enabled():  # torch's own once_differentiable is silent where `grad` is a constant
+            raise RuntimeError("weighted_infonce_sum: differentiable once, got create_graph=True")
         found = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         return (*(None if g is None else (grad * g).to(dtype) for g, dtype in found), None, None)
 
@@ -130,11 +148,12 @@ def _sweep(
     """Value, and the gradients of a, p and c where they are wanted, round by round of a block of anchors per core.
 
     The softmax of a row is its gradient, and its largest entry is exp(peak - logsumexp) >= 1 / M, so the value needs no
-    exponential of its own. Weights and temperature multiply the (B, d) sides, never the similarities. Batched products
-    and the softmax both give a block to one core, whose cache then holds it from the first product to the last.
+    exponential of its own. Weights and temperature multiply the (B, d) sides, never the similarities. MKL's batched
+    products and torch's softmax both give a block to one core, whose cache then holds it from the first product to the
+    last.
     """
     scale = (w / temperature)[:, None]
-    n_blocks, rows = _blocks(a.shape[0], c)
+    n_blocks, rows = _blocks(a.shape[0], c, needs[2])
     queries, weights = (_in_rounds(side, n_blocks, rows) for side in (a / temperature, scale * a))
     keys = c.expand(n_blocks, -1, -1)
     logits, share = a.new_empty(2, n_blocks, rows, c.shape[0])  # one pair of buffers for all rounds
@@ -151,18 +170,18 @@ def _sweep(
             sums.baddbmm_(share.mT, weights[i])
     value = (w * (_rows(normalizers, a) - (a * p).sum(-1) / temperature)).sum()
     grad_a = None if mean is None else scale * (_rows(mean, a) - p)
-    return value, (grad_a, -scale * a if needs[1] else None, None if sums is None else sums.sum(0))
+    grad_c = None if sums is None else sums.sum(0) if n_blocks > 1 else sums[0]
+    return value, (grad_a, -scale * a if needs[1] else None, grad_c)
 
 
-def _blocks(n_anchors: int, candidates: Tensor) -> tuple[int, int]:
-    """How many blocks are worked on at once, one a core, and the anchors of each.
-
-    A block's similarities fill the device's budget; the blocks of all rounds are of even size.
-    """
+def _blocks(n_anchors: int, candidates: Tensor, needs_gradient: bool) -> tuple[int, int]:
+    """How many blocks are worked on at once, one a core, and the anchors of each; even over all rounds."""
     device, row_bytes = candidates.device.type, candidates.shape[0] * candidates.element_size()
-    n_cores = torch.get_num_threads() if device == "cpu" else 1
-    n_blocks = max(1, min(n_cores, _GRADIENT_BYTES // (row_bytes * candidates.shape[1])))
-    most = max(16, _SIMILARITY_BYTES.get(device, _SIMILARITY_BYTES["cpu"]) // row_bytes)
+    n_blocks = torch.get_num_threads() if device == "cpu" else 1
+    if needs_gradient:
+        n_blocks = max(1, min(n_blocks, _GRADIENT_BYTES // (row_bytes * candidates.shape[1])))
+    budget = _SIMILARITY_BYTES.get(device, _SIMILARITY_BYTES["cpu"])
+    most = max(budget // row_bytes, min(_FEWEST_ROWS, _MOST_SIMILARITY_BYTES // row_bytes), 1)
     n_rounds = max(1, math.ceil(n_anchors / (n_blocks * most)))
     return n_blocks, max(1, math.ceil(n_anchors / (n_blocks * n_rounds)))
 

@@ -68,7 +68,9 @@ def proximal_sinkhorn(
     Source: Xie et al. 2019 (IPOT); log domain as in Peyré & Cuturi 2019, §4.4. Verified: test_transport.py
     (POT, assignment, GSC's values).
     """
-    _check_options(cost, epsilon, (outer, inner), tolerance)
+    _check_options(cost, epsilon, outer=outer, inner=inner)
+    if not 0 <= tolerance < 1:
+        raise ParamError(f"sinkhorn: tolerance must lie in [0, 1), got {tolerance}")
     cost = masks.clean(cost)
     log_kernel = cost / -(epsilon.to(cost).view(-1, 1, 1) if isinstance(epsilon, Tensor) else epsilon)
     log_a, log_b = (log_uniform(mask, like) for mask, like in _sides(cost, masks))
@@ -88,31 +90,40 @@ def sinkhorn_scaling(cost: Tensor, epsilon: float, n_iters: int, masks: Masks = 
     Args:
         cost: (B, n, m), float32 or float64; at valid pairs in [0, MAX_SCALED_COST * epsilon], which the caller knows
             and nobody checks, lest the host wait for the device.
-        epsilon: > 0, unit of `cost`.
+        epsilon: > 0, unit of `cost`, one number for all problems.
         n_iters: >= 1 row and column updates.
         masks: padding, see `proximal_sinkhorn`.
 
     Returns:
-        A Plan as that of `proximal_sinkhorn`; differentiable in `cost`.
+        A Plan as that of `proximal_sinkhorn`, also under autocast; differentiable in `cost`.
 
     Raises:
         ParamError: epsilon or n_iters out of range.
-        ValueError: `cost` is not (B, n, m).
+        ValueError: `cost` is not (B, n, m), or epsilon is a tensor.
 
     Source: Cuturi 2013, algorithm 1. Verified: test_sinkhorn.py (the log domain, POT).
     """
-    _check_options(cost, epsilon, (1, n_iters), 0.0)
-    kernel = (masks.clean(cost) / -epsilon).exp()
-    a, b = (log_uniform(mask, like).exp() for mask, like in _sides(cost, masks))
-    # Batched products leave a problem to one core. The column update reads its copy of the kernel in order.
-    transposed, b_column = kernel.mT.contiguous(), b.mT.contiguous()
-    v = b_column
+    if isinstance(epsilon, Tensor):
+        raise ValueError(f"sinkhorn_scaling: epsilon must be one number, got a tensor {tuple(epsilon.shape)}")
+    _check_options(cost, epsilon, n_iters=n_iters)
+    with torch.autocast(cost.device.type, enabled=False):
+        kernel = (masks.clean(cost) / -epsilon).exp()
+        a, b = (log_uniform(mask, like).exp() for mask, like in _sides(cost, masks))
+        # Padding has no mass, so no plan; but where a whole side has none, 0 / 0 was computed.
+        plan = masks.clean(_scaled(kernel, a, b.mT.contiguous(), n_iters))
+    return Plan(plan, _marginal_error(plan.detach(), a, b), n_iters)
+
+
+def _scaled(kernel: Tensor, a: Tensor, b: Tensor, n_iters: int) -> Tensor:
+    """Kernel (B, n, m) scaled to the masses a (B, n, 1) and b (B, m, 1).
+
+    MKL's batched products leave a problem to one core; the column update reads its own copy of the kernel in order.
+    """
+    transposed, v = kernel.mT.contiguous(), b
     for _ in range(n_iters):
         u = a / torch.bmm(kernel, v)
-        v = b_column / torch.bmm(transposed, u)
-    # Padding has no mass, so no plan; but where a whole side has none, 0 / 0 was computed.
-    plan = masks.clean(u * kernel * v.mT)
-    return Plan(plan, _marginal_error(plan.detach(), a, b), n_iters)
+        v = b / torch.bmm(transposed, u)
+    return u * kernel * v.mT
 
 
 class _Step(NamedTuple):
@@ -183,7 +194,7 @@ def _sides(cost: Tensor, masks: Masks) -> tuple[tuple[Tensor | None, Tensor], ..
     return (masks.rows, cost[:, :, :1]), (masks.columns, cost[:, :1, :])
 
 
-def _check_options(cost: Tensor, epsilon: float | Tensor, counts: tuple[int, int], tolerance: float) -> None:
+def _check_options(cost: Tensor, epsilon: float | Tensor, **counts: int) -> None:
     if cost.dim() != 3:
         raise ValueError(f"sinkhorn: cost must be (B, n, m), got {tuple(cost.shape)}")
     if isinstance(epsilon, Tensor):
@@ -191,7 +202,6 @@ def _check_options(cost: Tensor, epsilon: float | Tensor, counts: tuple[int, int
             raise ValueError(f"sinkhorn: epsilon must be ({cost.shape[0]},), got {tuple(epsilon.shape)}")
     elif not epsilon > 0:
         raise ParamError(f"sinkhorn: epsilon must be positive, got {epsilon}")
-    if min(counts) < 1:
-        raise ParamError(f"sinkhorn: outer and inner must be at least 1, got {counts}")
-    if not 0 <= tolerance < 1:
-        raise ParamError(f"sinkhorn: tolerance must lie in [0, 1), got {tolerance}")
+    for name, count in counts.items():
+        if count < 1:
+            raise ParamError(f"sinkhorn: {name} must be at least 1, got {count}")

@@ -21,7 +21,8 @@ class Solver:
         outer: >= 1 proximal steps; 1 is Sinkhorn.
         inner: >= 1 Sinkhorn iterations per proximal step; 1 is IPOT.
         gradient: "envelope" holds the plan fixed: the exact gradient of the regularized optimum at convergence, no
-            second derivatives. "unroll" differentiates through the iterations and keeps two (B, n, m) tensors of each.
+            second derivatives. "unroll" differentiates through the iterations and keeps two (B, n, m) tensors of each;
+            two vectors of each where plain scaling is used.
         tolerance: see `proximal_sinkhorn`.
         cost_bound: costs are known to lie in [0, cost_bound]; where it is small against epsilon, one proximal step is
             solved by plain scaling, to the same values.

@@ -1,4 +1,6 @@
 import copy
+import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,15 +23,7 @@ def _problem(dtype, n_anchors=37, n_candidates=23, width=5, seed=0):
     return [t.clone().requires_grad_() for t in (anchors, positives, candidates)], weights
 
 
-@pytest.mark.parametrize(("dtype", "atol", "rtol"), [(torch.float64, 1e-10, 1e-10), (torch.float32, 1e-5, 1e-5)])
-@pytest.mark.parametrize("temperature", [0.01, 0.1, 2.0])
-@pytest.mark.parametrize("n_cores", [1, 2, 5])
-def test_streaming_contrast_equals_the_dense_one_in_value_and_gradient(
-    dtype, atol, rtol, temperature, n_cores, monkeypatch
-):
-    monkeypatch.setitem(kernels._SIMILARITY_BYTES, "cpu", 16 * 23 * 8)  # several rounds, the last one short
-    monkeypatch.setattr(torch, "get_num_threads", lambda: n_cores)
-    inputs, weights = _problem(dtype)
+def _agrees_with_the_dense_one(inputs, weights, temperature, atol, rtol):
     value = weighted_infonce_sum(*inputs, weights, temperature)
     oracle_inputs = [t.detach().double().requires_grad_() for t in inputs]
     oracle = (weights.double() * infonce(*oracle_inputs, temperature)).sum()
@@ -37,7 +31,61 @@ def test_streaming_contrast_equals_the_dense_one_in_value_and_gradient(
     for got, want in zip(
         torch.autograd.grad(value * 3, inputs), torch.autograd.grad(oracle * 3, oracle_inputs), strict=True
     ):
-        assert_close(got.double() / want.norm(), want / want.norm(), atol=atol, rtol=0)
+        scale = want.norm() if want.any() else 1.0  # one candidate leaves no gradient
+        assert_close(got.double() / scale, want / scale, atol=atol, rtol=0)
+
+
+@pytest.mark.parametrize(("dtype", "atol", "rtol"), [(torch.float64, 1e-10, 1e-10), (torch.float32, 1e-5, 1e-5)])
+@pytest.mark.parametrize("temperature", [0.01, 0.1, 2.0])
+@pytest.mark.parametrize("n_cores", [1, 2, 5])
+def test_streaming_contrast_equals_the_dense_one_in_value_and_gradient(
+    dtype, atol, rtol, temperature, n_cores, monkeypatch
+):
+    monkeypatch.setitem(kernels._SIMILARITY_BYTES, "cpu", 1)
+    monkeypatch.setattr(kernels, "_FEWEST_ROWS", 3)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: n_cores)
+    inputs, weights = _problem(dtype)
+    n_blocks, rows = kernels._blocks(37, inputs[2], needs_gradient=True)
+    assert n_blocks == n_cores
+    assert n_blocks * rows < 37 < 37 + -37 % (n_blocks * rows)  # several rounds, the last one short
+    _agrees_with_the_dense_one(inputs, weights, temperature, atol, rtol)
+
+
+@pytest.mark.parametrize(("n_anchors", "n_candidates", "width"), [(1, 1, 1), (1, 9, 4), (9, 1, 4), (700, 900, 16)])
+@pytest.mark.parametrize("n_cores", [1, 3])
+def test_streaming_contrast_takes_any_size(n_anchors, n_candidates, width, n_cores, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: n_cores)
+    inputs, weights = _problem(torch.float64, n_anchors, n_candidates, width)
+    _agrees_with_the_dense_one(inputs, weights, 0.2, 1e-10, 1e-10)
+
+
+def test_streaming_contrast_takes_strided_inputs():
+    inputs, weights = _problem(torch.float64)
+    strided = [t.detach().repeat_interleave(2, 1)[:, ::2].requires_grad_() for t in inputs]
+    assert not strided[0].is_contiguous()
+    _agrees_with_the_dense_one(strided, weights, 0.2, 1e-10, 1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_rounds_the_inputs_and_the_gradients_only(dtype):
+    inputs, weights = _problem(torch.float32)
+    halved = [t.detach().to(dtype).requires_grad_() for t in inputs]
+    with torch.autocast("cpu", torch.bfloat16):
+        value = weighted_infonce_sum(*halved, weights, 0.2)
+    assert value.dtype == torch.float32
+    exact = [t.detach().float().requires_grad_() for t in halved]
+    expected = weighted_infonce_sum(*exact, weights, 0.2)
+    assert torch.equal(value, expected)
+    for got, want in zip(torch.autograd.grad(value, halved), torch.autograd.grad(expected, exact), strict=True):
+        assert torch.equal(got, want.to(dtype))
+
+
+def test_the_widest_dtype_counts():
+    (anchors, positives, candidates), weights = _problem(torch.float64)
+    value = weighted_infonce_sum(anchors.float(), positives, candidates, weights, 0.2)
+    assert value.dtype == torch.float64
+    oracle = (weights * infonce(anchors.float().double(), positives, candidates, 0.2)).sum()
+    assert_close(value, oracle, atol=1e-10, rtol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -47,16 +95,66 @@ def test_streaming_contrast_equals_the_dense_one_in_value_and_gradient(
         (100, 40, 1 << 20, 2, (2, 25)),
         (3, 40, 1 << 20, 8, (8, 1)),
         (0, 40, 1 << 20, 2, (2, 1)),
-        (100, 1, 1 << 20, 2, (2, 13)),  # never fewer than 16 rows allowed
+        (100, 1, 1 << 20, 2, (2, 13)),  # 16 rows at the least
         (100, 40, 3 * 7 * 5 * 4, 8, (3, 34)),  # memory of the gradients allows three cores
         (100, 40, 1, 8, (1, 34)),
     ],
 )
 def test_blocks_keep_to_the_cores_and_to_both_budgets(n_anchors, budget, gradients, n_cores, expected, monkeypatch):
     monkeypatch.setitem(kernels._SIMILARITY_BYTES, "cpu", budget * 7 * 4)
+    monkeypatch.setattr(kernels, "_FEWEST_ROWS", 16)
     monkeypatch.setattr(kernels, "_GRADIENT_BYTES", gradients)
     monkeypatch.setattr(torch, "get_num_threads", lambda: n_cores)
-    assert kernels._blocks(n_anchors, torch.zeros(7, 5)) == expected
+    assert kernels._blocks(n_anchors, torch.zeros(7, 5), needs_gradient=True) == expected
+
+
+def test_constant_candidates_leave_no_core_out(monkeypatch):
+    monkeypatch.setattr(kernels, "_GRADIENT_BYTES", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    assert kernels._blocks(100, torch.zeros(7, 5), needs_gradient=False) == (4, 25)
+
+
+def test_similarities_of_many_candidates_stay_within_their_bytes():
+    many = torch.zeros(1, 1).expand(30_000_000, 64)
+    n_blocks, rows = kernels._blocks(4096, many, needs_gradient=True)
+    assert (n_blocks, rows) == (1, 2)
+    assert rows * 30_000_000 * 4 <= kernels._MOST_SIMILARITY_BYTES
+
+
+def test_a_gpu_takes_one_block_of_its_own_size(monkeypatch):
+    candidates = SimpleNamespace(device=torch.device("cuda"), shape=(6040, 64), element_size=lambda: 4)
+    assert kernels._blocks(2387, candidates, needs_gradient=True) == (1, 2387)
+    monkeypatch.setitem(kernels._SIMILARITY_BYTES, "cuda", 1000 * 6040 * 4)
+    assert kernels._blocks(2387, candidates, needs_gradient=True) == (1, 796)
+
+
+@pytest.mark.parametrize(
+    ("position", "shape"),
+    [(0, (37,)), (0, (36, 5)), (1, (1, 5)), (2, (23, 4)), (2, (0, 5)), (2, (23,)), (3, (1,)), (3, (37, 1))],
+)
+def test_shapes_that_do_not_fit_are_refused(position, shape):
+    inputs, weights = _problem(torch.float32)
+    given = [*inputs, weights]
+    given[position] = torch.ones(shape)
+    with pytest.raises(ValueError, match=rf"expected \(B, d\), .*got .*{re.escape(str(shape))}"):
+        weighted_infonce_sum(*given, 0.1)
+
+
+def test_a_gradient_of_the_gradient_is_refused():
+    inputs, weights = _problem(torch.float64)
+    with pytest.raises(RuntimeError, match="differentiable once"):
+        torch.autograd.grad(weighted_infonce_sum(*inputs, weights, 0.1), inputs, create_graph=True)
+
+
+def test_without_gradients_the_value_is_the_same_and_nothing_is_kept(monkeypatch):
+    inputs, weights = _problem(torch.float64)
+    expected = weighted_infonce_sum(*inputs, weights, 0.1)
+    wanted = []
+    sweep = kernels._sweep
+    monkeypatch.setattr(kernels, "_sweep", lambda *given: wanted.append(given[-1]) or sweep(*given))
+    with torch.no_grad():
+        assert torch.equal(weighted_infonce_sum(*inputs, weights, 0.1), expected)
+    assert wanted == [(False, False, False)]
 
 
 def test_streaming_contrast_passes_gradcheck():

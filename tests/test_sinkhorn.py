@@ -66,6 +66,25 @@ def test_the_plan_is_pots() -> None:
         assert_close(plan, want, atol=1e-10, rtol=1e-8)
 
 
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (1, 9), (9, 1), (24, 40), (64, 64)])
+def test_scaling_takes_problems_of_any_size(n: int, m: int) -> None:
+    cost = torch.rand(5, n, m, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    want = proximal_sinkhorn(cost, 0.2, 1, 25)
+    assert_close(sinkhorn_scaling(cost, 0.2, 25).plan, want.plan, atol=1e-12, rtol=1e-10)
+
+
+def test_autocast_changes_nothing() -> None:
+    cost = _costs(torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        plan = sinkhorn_scaling(cost, 0.2, 25).plan
+    assert torch.equal(plan, sinkhorn_scaling(cost, 0.2, 25).plan)
+
+
+def test_one_epsilon_serves_all_problems() -> None:
+    with pytest.raises(ValueError, match=r"one number, got a tensor \(6,\)"):
+        sinkhorn_scaling(_costs(), torch.full((6,), 0.1), 5)
+
+
 def test_a_problem_does_not_see_the_others() -> None:
     cost = _costs(torch.float32)
     alone = torch.cat([sinkhorn_scaling(one[None], 0.2, 25).plan for one in cost])
@@ -116,7 +135,7 @@ def test_the_bound_of_a_cost_is_its_largest_value(name: str, temperature: float)
 def test_bad_options_are_named() -> None:
     with pytest.raises(ParamError, match="epsilon must be positive, got 0"):
         sinkhorn_scaling(_costs(), 0.0, 5)
-    with pytest.raises(ParamError, match=r"outer and inner must be at least 1, got \(1, 0\)"):
+    with pytest.raises(ParamError, match="n_iters must be at least 1, got 0"):
         sinkhorn_scaling(_costs(), 0.1, 0)
     with pytest.raises(ValueError, match=r"cost must be \(B, n, m\)"):
         sinkhorn_scaling(_costs()[0], 0.1, 5)

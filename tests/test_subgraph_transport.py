@@ -66,7 +66,7 @@ def test_the_report_is_the_mean_distance_of_positives_and_negatives(share: float
     report = objective.report()
     error = report.pop("marginal_error")
     want = {
-        f"{role}_{name}": float(torch.stack([d[name] for d in distances]).mean())
+        f"{role}_{name}": float(torch.stack([d[name] for d in distances]).detach().mean())
         for role, distances in (("positive", reference.positives), ("negative", reference.negatives))
         for name in distances[0]
     }

@@ -299,7 +299,7 @@ def test_errors_name_value_and_bound():
     cost = costs()
     with pytest.raises(ParamError, match="epsilon must be positive, got 0"):
         proximal_sinkhorn(cost, 0, 1, 1)
-    with pytest.raises(ParamError, match=r"at least 1, got \(1, 0\)"):
+    with pytest.raises(ParamError, match="inner must be at least 1, got 0"):
         proximal_sinkhorn(cost, 0.1, 1, 0)
     with pytest.raises(ParamError, match=r"tolerance must lie in \[0, 1\), got -1"):
         proximal_sinkhorn(cost, 0.1, 1, 1, tolerance=-1)

@@ -1,0 +1,72 @@
+"""The same numbers on a GPU, and one wait for it a step; skipped where there is none."""
+
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.testing import assert_close
+
+from recmodels.kernels import propagate, weighted_infonce_sum
+from tests.conftest import random_graph
+from tests.runs import Recorder, start
+
+pytestmark = [
+    pytest.mark.usefixtures("undrawn"),
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+]
+DEVICE = torch.device("cuda")
+
+
+def test_propagation_on_a_gpu_is_that_of_the_cpu() -> None:
+    adjacency = random_graph(60, 90).normalized_adjacency(torch.float64)
+    x = torch.randn(150, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert_close(propagate(adjacency.to(DEVICE), x.to(DEVICE)).cpu(), propagate(adjacency, x), atol=1e-12, rtol=1e-10)
+
+
+def test_the_contrast_on_a_gpu_is_that_of_the_cpu() -> None:
+    generator = torch.Generator().manual_seed(0)
+    a, p, c = (F.normalize(torch.randn(n, 16, dtype=torch.float64, generator=generator), dim=-1) for n in (70, 70, 90))
+    weights = torch.rand(70, dtype=torch.float64, generator=generator)
+    found = []
+    for device in (torch.device("cpu"), DEVICE):
+        inputs = [x.to(device).requires_grad_() for x in (a, p, c)]
+        value = weighted_infonce_sum(*inputs, weights.to(device), 0.1)
+        found.append([x.cpu() for x in (value.detach(), *torch.autograd.grad(value, inputs))])
+    assert_close(found[1], found[0], atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.parametrize("model", ["LightGCN", "NCL", "NCL_OT"])
+def test_an_epoch_on_a_gpu_is_that_of_the_cpu(tmp_path: Path, model: str) -> None:
+    logs = []
+    for use_gpu in (False, True):
+        started = start(tmp_path, f"run-{use_gpu}", model=model, epochs=1, use_gpu=use_gpu)
+        recorder = started.watch(Recorder())
+        started.fit()
+        logs.append(recorder.logs[0].values)
+    terms = [name for name in logs[0] if name.startswith("train/")]
+    assert terms
+    assert {name: logs[1][name] for name in terms} == pytest.approx({name: logs[0][name] for name in terms}, rel=1e-4)
+
+
+@pytest.mark.parametrize("model", ["LightGCN", "NCL", "NCL_OT"])
+def test_a_step_waits_for_the_gpu_once(tmp_path: Path, model: str) -> None:
+    session, trainer = start(tmp_path, model=model, epochs=1, use_gpu=True)
+    batches = list(session.splits.train)
+    for callback in trainer.callbacks:
+        callback.on_epoch_start(trainer, 1)
+    session.model.train()
+    session.model.on_epoch_start(1)
+    trainer._step(1, 0, batches[0])  # what is allocated and compiled once
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for index, batch in enumerate(batches[1:], 1):
+                trainer._step(1, index, batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    waits = [str(warning.message) for warning in caught if "synchronizing" in str(warning.message)]
+    assert len(batches) > 1
+    assert len(waits) <= len(batches) - 1, waits
