@@ -51,7 +51,7 @@ torture: $(READY)  ## many kill -9 rounds
 	$(PYTEST) -m torture
 
 bench: $(READY)  ## seconds and memory of our models beside RecBole's; DATASET, DATA_PATH, BENCH_ARGS="--epochs 5 ..."
-	$(BIN)/python -m benchmarks.bench --dataset=$(DATASET) --data_path=$(DATA_PATH) $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.bench --dataset="$(DATASET)" --data_path="$(DATA_PATH)" $(BENCH_ARGS)
 
 bench-scale: $(READY)  ## seconds and memory of a step on synthetic graphs of growing size; BENCH_ARGS="--growth density ..."
 	$(BIN)/python -m benchmarks.scale $(BENCH_ARGS)

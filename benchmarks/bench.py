@@ -6,22 +6,18 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
-import recmodels
-from benchmarks import machine
-from benchmarks.breakdown import breakdown_table, measure
-from benchmarks.command import common_options, parse, positive, settings_of
+from benchmarks.breakdown import breakdown_table, measure, why_no_parts, write_breakdown
+from benchmarks.command import TRAINING_REMEDIES, common_options, main, parse, positive, settings_of
+from benchmarks.conditions import agreed, conditions
 from benchmarks.ours import OurSide
 from benchmarks.recbole_side import CLASSES, RecboleSide
-from benchmarks.rows import Measured, Row, row, table, write_lines
-from benchmarks.side import Side
+from benchmarks.rows import Measured, Results, Row, row, table
+from benchmarks.side import Settings, Side
 from benchmarks.worker import Worker
-from recmodels.cli import guarded
-from recmodels.errors import DataError
 
 # Models that are measured in turns with each other, because their rows are compared.
 GROUPS = (("LightGCN",), ("NCL", "NCL_OT"))
@@ -36,6 +32,8 @@ COLUMNS = {
     "recbole_peak_mb": ("RecBole peak MB", ".0f"),
     "ours_eval_s": ("eval s", ".2f"),
 }
+HOST_PEAK = "memory of the process less that after its imports"
+DEVICE_PEAK = "what torch held on the GPU, model and graph included"
 _BREAKDOWN_STEPS = 20
 
 
@@ -60,43 +58,61 @@ class Runner:
         print(f"{self.model}, {self.library}, {what}: {seconds:.1f} s", file=sys.stderr, flush=True)
         return seconds
 
+    def read_peak(self) -> None:
+        """The peak of the memory that the model lives in: the GPU's, or that of the process."""
+        on_device = self.worker.run(Side.device_peak_mb)
+        self.peak_mb = self.worker.peak_mb() if on_device is None else on_device
 
-def measure_group(names: Sequence[str], options: argparse.Namespace) -> tuple[list[Row], list[Row], Row]:
+
+class Group(NamedTuple):
+    """What was measured in turns.
+
+    Attributes:
+        rows: one a model.
+        breakdowns: one a model, none where steps cannot be taken in parts.
+        facts: what all sides agree in.
+    """
+
+    rows: list[Row]
+    breakdowns: list[Row]
+    facts: Row
+
+
+def measure_group(names: Sequence[str], options: argparse.Namespace, known: Sequence[tuple[str, Row]]) -> Group:
     """Measures models in turns: one process works at a time, all are kept until the group is done.
 
-    Returns:
-        rows: one a model.
-        breakdowns: one a model.
-        facts: what all sides agree in.
+    Args:
+        names: of the models.
+        options: of the command.
+        known: facts of earlier groups by their names, with which this one must agree.
     """
     with ExitStack() as stack:
         folder = stack.enter_context(TemporaryDirectory())
         runners = [
-            Runner(name, library, stack.enter_context(Worker(SIDES[library], settings_of(options, name, folder))))
+            Runner(name, library, stack.enter_context(_worker(settings_of(options, name, folder), library)))
             for name in names
             for library in _libraries(name, options)
         ]
-        facts = _common_facts(runners)
+        facts = _common_facts(runners, known)
         _take_turns(runners, options.epochs)
         ours = [runner for runner in runners if runner.library == "ours"]
         _evaluate(ours, options.epochs)
         n_steps = min(options.steps or _BREAKDOWN_STEPS, _BREAKDOWN_STEPS)
-        breakdowns = [{"model": runner.model, **runner.worker.run(measure, n_steps)} for runner in ours]
-    return _rows(names, runners), breakdowns, facts
+        taken_apart = ours if why_no_parts(options) is None else []
+        breakdowns = [{"model": runner.model, **runner.worker.run(measure, n_steps)} for runner in taken_apart]
+    return Group(_rows(names, runners), breakdowns, facts)
+
+
+def _worker(settings: Settings, library: str) -> Worker:
+    return Worker(SIDES[library], settings, name=f"{settings.model}, {library}", remedies=TRAINING_REMEDIES)
 
 
 def _libraries(name: str, options: argparse.Namespace) -> list[str]:
     return ["ours", "RecBole"] if name in CLASSES and not options.gpu else ["ours"]
 
 
-def _common_facts(runners: Sequence[Runner]) -> Row:
-    """The facts of the first, once all agree: another split or batch would make every ratio meaningless."""
-    facts: list[Row] = [runner.worker.run(Side.facts) for runner in runners]
-    for runner, found in zip(runners, facts, strict=True):
-        if found != facts[0]:
-            first = f"{runners[0].model}, {runners[0].library}"
-            raise DataError(f"{runner.model}, {runner.library}: got {found}, expected {facts[0]} as {first}")
-    return facts[0]
+def _common_facts(runners: Sequence[Runner], known: Sequence[tuple[str, Row]]) -> Row:
+    return agreed([*known, *((f"{r.model}, {r.library}", r.worker.run(Side.facts)) for r in runners)])
 
 
 def _take_turns(runners: Sequence[Runner], n_epochs: int) -> None:
@@ -107,7 +123,7 @@ def _take_turns(runners: Sequence[Runner], n_epochs: int) -> None:
         for runner in runners:
             runner.epochs_s.append(runner.timed(f"epoch {epoch} of {n_epochs}", Side.epoch))
     for runner in runners:
-        runner.peak_mb = runner.worker.peak_mb()
+        runner.read_peak()
 
 
 def _evaluate(runners: Sequence[Runner], n_times: int) -> None:
@@ -126,36 +142,23 @@ def _rows(names: Sequence[str], runners: Sequence[Runner]) -> list[Row]:
 
 
 def header(options: argparse.Namespace, facts: Row) -> Row:
-    """The conditions of the rows that follow."""
-    run = settings_of(options, options.models[0], "").resolved().run
-    return {
-        "dataset": options.dataset,
-        "batch_size": facts["batch_size"],
-        "threads": facts["threads"],
-        "seed": run.seed,
-        "split_seed": run.split_seed,
-        "split_sha256": facts["split_sha256"],
-        "steps_per_epoch": facts["steps_per_epoch"],
-        "steps_taken": min(options.steps or facts["steps_per_epoch"], facts["steps_per_epoch"]),
-        "warmup_steps": options.warmup_steps,
+    """The conditions of epochs."""
+    return conditions(options, facts) | {
         "epochs": options.epochs,
-        "overrides": dict(options.set),
-        "device": facts["device"],
-        "cpu": machine.cpu_name(),
-        "torch": version("torch"),
-        "recbole": version("recbole"),
-        "recmodels": recmodels.__version__,
+        "steps_taken": min(options.steps or facts["steps_per_epoch"], facts["steps_per_epoch"]),
+        "peak": DEVICE_PEAK if options.gpu else HOST_PEAK,
     }
 
 
-def describe(conditions: Row, rows: Sequence[Row]) -> str:
+def describe(header: Row, rows: Sequence[Row]) -> str:
     """Conditions, table, and the share of evaluation."""
-    shown = {key: conditions[key] for key in ("dataset", "batch_size", "threads", "epochs")}
+    shown = {key: header[key] for key in ("dataset", "device", "batch_size", "threads", "epochs")}
     lines = [", ".join(f"{key} {value}" for key, value in shown.items()) + "; seconds of an epoch are medians"]
-    if conditions["overrides"]:
-        lines.append(f"with {conditions['overrides']}")
-    if conditions["steps_taken"] < conditions["steps_per_epoch"]:
-        lines.append(f"EPOCHS CUT after {conditions['steps_taken']} of {conditions['steps_per_epoch']} steps")
+    lines.append(f"peak: {header['peak']}")
+    if header["overrides"]:
+        lines.append(f"with {header['overrides']}")
+    if header["steps_taken"] < header["steps_per_epoch"]:
+        lines.append(f"EPOCHS CUT after {header['steps_taken']} of {header['steps_per_epoch']} steps")
     lines += ["", table(COLUMNS, rows), ""]
     for found in rows:
         if found["model"] == "NCL":
@@ -164,27 +167,27 @@ def describe(conditions: Row, rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def run(argv: Sequence[str]) -> None:
-    """Measures, prints and writes."""
+def run(argv: Sequence[str], results: Results) -> None:
+    """Measures, writes after every group, and prints."""
     parser = common_options("benchmarks.bench", "Seconds and memory of our models beside RecBole's own classes.")
     parser.add_argument("--epochs", type=positive, default=3, help="timed epochs; the median counts")
     options = parse(parser, argv)
+    no_parts = why_no_parts(options)
     rows: list[Row] = []
     breakdowns: list[Row] = []
-    facts: Row = {}
-    for group in GROUPS:
-        names = [name for name in group if name in options.models]
-        if names:
-            more, parts, facts = measure_group(names, options)
-            rows += more
-            breakdowns += parts
-    conditions, out = header(options, facts), Path(options.out)
-    write_lines(out / f"bench-{options.dataset}.jsonl", [conditions, *rows])
-    write_lines(out / f"breakdown-{options.dataset}.jsonl", [conditions, *breakdowns])
-    print(f"{describe(conditions, rows)}\n\n{breakdown_table(breakdowns)}\n")
-    for found in rows:
-        print(json.dumps(found))
+    known: list[tuple[str, Row]] = []
+    for names in filter(None, [[name for name in group if name in options.models] for group in GROUPS]):
+        found = measure_group(names, options, known)
+        known.append((f"the group of {names[0]}", found.facts))
+        rows += found.rows
+        breakdowns += found.breakdowns
+        top = header(options, found.facts)
+        results.write(Path(options.out) / f"bench-{options.dataset}.jsonl", [top, *rows])
+        if breakdowns:
+            write_breakdown(results, options, found.facts, breakdowns)
+    parts = breakdown_table(breakdowns) if no_parts is None else f"no steps in parts: {no_parts}"
+    print("\n".join([describe(top, rows), "", parts, "", *map(json.dumps, rows)]))
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(run, sys.argv[1:], interrupted="interrupted; nothing was written"))
+    sys.exit(main(run, sys.argv[1:], TRAINING_REMEDIES))

@@ -1,5 +1,6 @@
 """Where a step of our trainer spends its time: `python -m benchmarks.breakdown`."""
 
+import argparse
 import sys
 import time
 from collections import defaultdict
@@ -10,12 +11,13 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.command import common_options, parse, settings_of
+from benchmarks.command import TRAINING_REMEDIES, common_options, main, parse, settings_of
+from benchmarks.conditions import agreed, conditions
 from benchmarks.ours import OurSide
-from benchmarks.rows import Row, table, write_lines
+from benchmarks.rows import Results, Row, table
 from benchmarks.side import synchronize
 from benchmarks.worker import Worker
-from recmodels.cli import guarded
+from recmodels.errors import ParamError
 from recmodels.training.callbacks import Step
 
 CAPTION = (
@@ -85,7 +87,7 @@ def _whole_step(side: OurSide, batches: Iterator[Any], index: int) -> float:
 
 
 def _step_in_parts(side: OurSide, batches: Iterator[Any], index: int) -> dict[str, float]:
-    """What `Trainer._step` does, with a lap after every part."""
+    """What `Trainer._step` does in full precision, with a lap after every part."""
     trainer, model, laps, terms = side.trainer, side.session.model, Laps(side), {}
     batch = model.batch(next(batches))
     laps.lap("sampling")
@@ -125,19 +127,45 @@ def breakdown_table(found: Sequence[Row]) -> str:
     return f"{table(columns, lines)}\n\n{CAPTION}"
 
 
-def run(argv: Sequence[str]) -> None:
+def why_no_parts(options: argparse.Namespace) -> str | None:
+    """Why steps in parts would not be whole steps, None where they are.
+
+    Raises:
+        ParamError: a value is out of range.
+    """
+    for model in options.models:
+        run = settings_of(options, model, "").resolved().run
+        keys = [key for key in ("enable_amp", "enable_scaler") if getattr(run, key)]
+        if keys:
+            return f"{' and '.join(keys)}: got True, expected False: steps in parts have full precision only"
+    return None
+
+
+def write_breakdown(results: Results, options: argparse.Namespace, facts: Row, found: Sequence[Row]) -> None:
+    """The file of the breakdown, the same from both commands that measure one."""
+    results.write(Path(options.out) / f"breakdown-{options.dataset}.jsonl", [conditions(options, facts), *found])
+
+
+def run(argv: Sequence[str], results: Results) -> None:
     """Measures each model in a process of its own."""
     parser = common_options("benchmarks.breakdown", "Where a step of our trainer spends its time.")
     parser.set_defaults(steps=20)
-    options, found = parse(parser, argv), []
+    options = parse(parser, argv)
+    if reason := why_no_parts(options):
+        raise ParamError(f"{reason}; benchmarks.bench measures epochs with it")
+    found: list[Row] = []
+    known: list[tuple[str, Row]] = []
     with TemporaryDirectory() as folder:
         for model in options.models:
-            with Worker(OurSide, settings_of(options, model, folder)) as worker:
+            settings = settings_of(options, model, folder)
+            with Worker(OurSide, settings, name=f"{model}, ours", remedies=TRAINING_REMEDIES) as worker:
+                known.append((model, worker.run(OurSide.facts)))
+                facts = agreed(known)
                 worker.run(OurSide.warm_up)
                 found.append({"model": model, **worker.run(measure, options.steps)})
-    write_lines(Path(options.out) / f"breakdown-{options.dataset}.jsonl", found)
+            write_breakdown(results, options, facts, found)
     print(breakdown_table(found))
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(run, sys.argv[1:], interrupted="interrupted; nothing was written"))
+    sys.exit(main(run, sys.argv[1:], TRAINING_REMEDIES))

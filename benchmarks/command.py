@@ -1,16 +1,44 @@
-"""Options of the command lines."""
+"""The command lines: options, what is refused before anything starts, and how a command ends."""
 
 import argparse
 import os
-from collections.abc import Sequence
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-import yaml
+import torch
 
+from benchmarks.rows import Results
 from benchmarks.side import Settings
+from recmodels.cli import Remedies, guarded
+from recmodels.errors import ParamError, UserError
+from recmodels.layers import parse_argv
 from recmodels.models import MODELS
 
 OUT = "benchmarks/out"
+TRAINING_REMEDIES = Remedies(
+    folder="choose folders you may use, with --data_path and --out",
+    disk="free disk space",
+    memory="--batch-size, or values of the models with --set, say embedding_size=32",
+)
+_CHANGES_NOTHING = "nothing, a benchmark writes no runs"
+# Keys of a run that `--set` refuses, and what decides them.
+_OWNED = {
+    "model": "--models",
+    "dataset": "--dataset",
+    "data_path": "--data_path",
+    "train_batch_size": "--batch-size",
+    "use_gpu": "--gpu",
+    "gpu_id": "--gpu, which takes the first of CUDA_VISIBLE_DEVICES",
+    "epochs": "the benchmark, with --epochs where it times epochs",
+    "show_progress": "the benchmark, which shows none",
+    "config_files": "--set itself, key by key",
+    "runs_dir": _CHANGES_NOTHING,
+    "run_dir": _CHANGES_NOTHING,
+    "resume": _CHANGES_NOTHING,
+}
 
 
 def positive(text: str) -> int:
@@ -19,24 +47,45 @@ def positive(text: str) -> int:
     Raises:
         ArgumentTypeError: it is something else.
     """
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number of at least 1")
+    if not text.isdecimal() or not 1 <= int(text) <= sys.maxsize:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number of at least 1 and at most 2^63 - 1")
     return int(text)
 
 
 def key_and_value(text: str) -> tuple[str, Any]:
-    """An override `key=value`, the value read as YAML, for argparse.
+    """An override `key=value`, the value read as `recmodels train` reads it, for argparse.
 
     Raises:
-        ArgumentTypeError: there is no `=`, or the value is no YAML.
+        ArgumentTypeError: there is no `=`, the value is no YAML, or an option decides the key.
     """
-    key, separator, value = text.partition("=")
+    key, separator, _ = text.partition("=")
+    if not key or not separator:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected key=value")
+    if key in _OWNED:
+        raise argparse.ArgumentTypeError(f"got {text!r}, but {key} is decided by {_OWNED[key]}")
     try:
-        if key and separator:
-            return key, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise argparse.ArgumentTypeError(f"got {text!r}, whose value is no YAML: {error}") from error
-    raise argparse.ArgumentTypeError(f"got {text!r}, expected key=value")
+        return key, parse_argv([f"--{text}"])[key]
+    except ParamError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+class Overrides(argparse.Action):
+    """Collects keys and values, over repeated options too; a key given twice is an error."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Adds the values of one option."""
+        found = dict(getattr(namespace, self.dest))
+        for key, value in values:
+            if key in found:
+                raise argparse.ArgumentError(self, f"got {key} twice, expected it once")
+            found[key] = value
+        setattr(namespace, self.dest, found)
 
 
 def parser_of(module: str, description: str) -> argparse.ArgumentParser:
@@ -61,19 +110,37 @@ def common_options(module: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument("--warmup-steps", type=positive, default=10, help="steps before anything is timed")
     parser.add_argument("--steps", type=positive, help="timed steps, per epoch where epochs are timed; None: all")
     what = "values of `recmodels train` for all models, say embedding_size=128; the models must know the key"
-    parser.add_argument("--set", nargs="+", type=key_and_value, default=[], metavar="KEY=VALUE", help=what)
+    form: dict[str, Any] = {"type": key_and_value, "action": Overrides, "metavar": "KEY=VALUE"}
+    parser.add_argument("--set", nargs="+", default={}, help=what, **form)
     parser.add_argument("--gpu", action="store_true", help="use a GPU; only our models are then measured")
     add_shared(parser, list(MODELS))
     return parser
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
-    """The options; threads are set for every process that is started from here on."""
+    """The options; their folder is made, and threads are set for every process that is started from here on.
+
+    Raises:
+        UserError: there is no GPU where one is asked for.
+    """
     options = parser.parse_args(list(argv))
     options.models = list(dict.fromkeys(options.models))
+    if getattr(options, "gpu", False) and not torch.cuda.is_available():
+        raise UserError("--gpu: got no CUDA device, expected one; leave --gpu out to measure the CPU")
+    try:
+        _make_writable(Path(options.out))
+    except OSError as error:
+        parser.error(f"argument --out: cannot write into {options.out}: {error.strerror}; choose another folder")
     if options.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(options.threads)  # torch and faiss read it when they are imported
     return options
+
+
+def _make_writable(folder: Path) -> None:
+    """Makes the folder and writes a file that vanishes, because permissions do not tell of read-only mounts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"0")
 
 
 def settings_of(options: argparse.Namespace, model: str, folder: str) -> Settings:
@@ -87,5 +154,31 @@ def settings_of(options: argparse.Namespace, model: str, folder: str) -> Setting
         warmup_steps=options.warmup_steps,
         use_gpu=options.gpu,
         folder=folder,
-        overrides=dict(options.set),
+        overrides=options.set,
     )
+
+
+def main(run: Callable[[Sequence[str], Results], None], argv: Sequence[str], remedies: Remedies) -> int:
+    """Runs a command; returns its exit code, after a last line on what is kept where it stopped early.
+
+    Args:
+        run: takes arguments, and writes its files with the results it is given.
+        argv: arguments without the program.
+        remedies: what to do where the machine refuses.
+
+    Raises:
+        SystemExit: an argument is refused, or the command was interrupted by hand.
+    """
+    results = Results()
+
+    def command(arguments: list[str]) -> None:
+        try:
+            run(arguments, results)
+        except KeyboardInterrupt:
+            print(f"interrupted; {results.kept()}", file=sys.stderr)
+            raise SystemExit(130) from None
+
+    code = guarded(command, list(argv), remedies)
+    if code and results.paths:
+        print(results.kept(), file=sys.stderr)
+    return code

@@ -1,4 +1,11 @@
-"""RecBole's side: its own model, sampler, loader and trainer, with what they need to start on today's packages."""
+"""RecBole's side: its own classes, in a process that our package has prepared.
+
+RecBole's own are the model with its loss and E-step, the trainer's epoch (optimizer, check of the loss), the loader,
+the sampler, and the split. Ours are the values of the properties, reading and checking the data set, the seed of the
+split, the loop over epochs instead of `fit` (no validation, no files), `CpuKmeans` in place of `faiss.Kmeans`, and what
+comes with importing recmodels: the repairs of `recmodels.compat`, without which RecBole does not start on today's
+packages, and `MKL_DYNAMIC=FALSE` where the environment does not set it.
+"""
 
 import sys
 from collections.abc import Iterator
@@ -45,7 +52,7 @@ def cpu_kmeans() -> Iterator[None]:
 
 
 class RecboleSide(Side):
-    """RecBole's LightGCN or NCL as its users get it, on the split and with the values of our side."""
+    """RecBole's LightGCN or NCL with RecBole's trainer, loader and sampler, on our side's split and with its values."""
 
     def __init__(self, settings: Settings) -> None:
         resolved, (model_class, trainer_class) = settings.resolved(), CLASSES[settings.model]

@@ -16,7 +16,7 @@ class Measured(NamedTuple):
 
     Attributes:
         epochs_s: seconds of each timed epoch.
-        peak_mb: peak memory less that after the imports; None where the system does not tell.
+        peak_mb: peak memory of the process or of the GPU, see `benchmarks.bench`; None where the system does not tell.
         evals_s: seconds of each full ranking; empty where none was timed.
     """
 
@@ -70,6 +70,27 @@ def write_lines(path: Path, records: Sequence[Row]) -> None:
     """One JSON object a line; the folder is made where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, "".join(json.dumps(record) + "\n" for record in records))
+
+
+class Results:
+    """The files of a command, and whether there are any yet.
+
+    Attributes:
+        paths: of the files written so far.
+    """
+
+    def __init__(self) -> None:
+        self.paths: list[Path] = []
+
+    def write(self, path: Path, records: Sequence[Row]) -> None:
+        """`write_lines`, remembered; a file that is there is replaced as a whole."""
+        write_lines(path, records)
+        if path not in self.paths:
+            self.paths.append(path)
+
+    def kept(self) -> str:
+        """What remains of a command that is stopped now."""
+        return f"what was finished is in {' and '.join(map(str, self.paths))}" if self.paths else "nothing was finished"
 
 
 def _cell(value: Any, form: str) -> str:

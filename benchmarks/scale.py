@@ -1,5 +1,6 @@
 """Seconds and memory of a step over the edges of a graph: `python -m benchmarks.scale`."""
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,13 +9,13 @@ from statistics import median
 import numpy as np
 
 import recmodels
-from benchmarks import machine
-from benchmarks.command import add_shared, parse, parser_of, positive
-from benchmarks.rows import Row, table, write_lines
+from benchmarks.command import add_shared, main, parse, parser_of, positive
+from benchmarks.machine import cpu_name
+from benchmarks.rows import Results, Row, table
 from benchmarks.scale_plot import draw
 from benchmarks.synthetic import BATCH_SIZE, GROWTHS, SyntheticModel
 from benchmarks.worker import Worker
-from recmodels.cli import guarded
+from recmodels.cli import Remedies
 
 COLUMNS = {
     "model": ("model", ""),
@@ -38,6 +39,7 @@ CAPTION = (
     "during the steps, graph and model\nincluded, less the imports. Off the line: largest distance from the affine "
     "least-squares fit, relative to the measured value."
 )
+REMEDIES = Remedies(folder="choose a folder you may write, with --out", disk="free disk space", memory="--edges")
 _WARM_UP = 2
 
 
@@ -92,17 +94,18 @@ def scale_row(model: str, facts: dict[str, int], seconds: Sequence[float], peak_
     return {"model": model, **facts, "step_s": step_s, "peak_mb": peak_mb, **per_million, "steps_s": list(seconds)}
 
 
-def measure(model: str, n_edges: int, growth: str, n_steps: int, seed: int) -> Row:
+def measure(model: str, n_edges: int, options: argparse.Namespace) -> Row:
     """Takes steps of one model at one size in a process of its own."""
-    with Worker(SyntheticModel, model, n_edges, growth, seed) as worker:
+    given, named = (model, n_edges, options.growth, options.seed), f"{model}, {n_edges:,} edges"
+    with Worker(SyntheticModel, *given, name=named, remedies=REMEDIES) as worker:
         is_reset = worker.reset_peak()
         worker.run(SyntheticModel.steps, _WARM_UP)
-        seconds = worker.run(SyntheticModel.steps, n_steps)
+        seconds = worker.run(SyntheticModel.steps, options.steps)
         return scale_row(model, worker.run(SyntheticModel.facts), seconds, worker.peak_mb() if is_reset else None)
 
 
-def run(argv: Sequence[str]) -> None:
-    """Measures, prints, writes and draws."""
+def options_of(argv: Sequence[str]) -> argparse.Namespace:
+    """The options of the command."""
     parser = parser_of("benchmarks.scale", "Seconds and memory of a training step on synthetic graphs of growing size.")
     sizes = [1_000_000, 2_000_000, 4_000_000, 8_000_000]
     parser.add_argument("--edges", nargs="+", type=positive, default=sizes, help="edges of each graph")
@@ -111,18 +114,25 @@ def run(argv: Sequence[str]) -> None:
     parser.add_argument("--steps", type=positive, default=5, help="timed steps; the median counts")
     parser.add_argument("--seed", type=int, default=2020, help="seed of graphs, models and batches")
     add_shared(parser, ["LightGCN", "NCL_OT"])
-    options, rows = parse(parser, argv), []
+    return parse(parser, argv)
+
+
+def run(argv: Sequence[str], results: Results) -> None:
+    """Measures, writes after every size, prints and draws."""
+    options, rows = options_of(argv), list[Row]()
+    path = Path(options.out) / f"scale-{options.growth}.jsonl"
+    header = {"growth": options.growth, "batch_size": BATCH_SIZE, "steps": options.steps, "seed": options.seed}
     for model in options.models:
         for n_edges in sorted(set(options.edges)):
-            rows.append(measure(model, n_edges, options.growth, options.steps, options.seed))
+            rows.append(measure(model, n_edges, options))
             print(f"{model}, {n_edges:,} edges: {rows[-1]['step_s']:.2f} s a step", file=sys.stderr, flush=True)
-    conditions = {"growth": options.growth, "batch_size": BATCH_SIZE, "steps": options.steps, "seed": options.seed}
-    conditions |= {"threads": rows[0]["threads"], "cpu": machine.cpu_name(), "recmodels": recmodels.__version__}
-    found, path = fits(rows), Path(options.out) / f"scale-{options.growth}.jsonl"
-    write_lines(path, [conditions, *rows, *found])
+            machine_row = {"threads": rows[0]["threads"], "cpu": cpu_name(), "recmodels": recmodels.__version__}
+            results.write(path, [header | machine_row, *rows])
+    found = fits(rows)
+    results.write(path, [header | machine_row, *rows, *found])
     draw(rows, path.with_suffix(".png"))
     print(f"{table(COLUMNS, rows)}\n\n{table(FIT_COLUMNS, found)}\n\n{CAPTION}")
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(run, sys.argv[1:], interrupted="interrupted; nothing was written"))
+    sys.exit(main(run, sys.argv[1:], REMEDIES))

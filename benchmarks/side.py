@@ -24,7 +24,7 @@ class Settings:
         batch_size: triples a batch; None leaves it to the properties.
         steps: steps of an epoch; None takes all of them.
         warmup_steps: steps before the first timed epoch.
-        use_gpu: whether to use a GPU when there is one.
+        use_gpu: whether to use the first visible GPU.
         folder: an existing folder for what trainers write.
         overrides: further values by key, those of `recmodels train`.
     """
@@ -46,7 +46,7 @@ class Settings:
             ParamError: a value is out of range.
         """
         values: dict[str, Any] = {"model": self.model, "dataset": self.dataset, "data_path": self.data_path}
-        values |= {"use_gpu": self.use_gpu, "show_progress": False}
+        values |= {"use_gpu": self.use_gpu, "gpu_id": "0", "show_progress": False}
         if "warm_up_step" in set(PARAMS[self.model].keys()):
             values["warm_up_step"] = 0
         if self.batch_size is not None:
@@ -93,7 +93,9 @@ class Side(ABC):
         """One epoch over the loader, the E-step before it included and validation excluded."""
 
     def warm_up(self) -> None:
-        """Takes the first steps, which are not timed."""
+        """Takes the first steps, which are not timed; a GPU's peak counts from here on."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
         self.train(Head(self.loader, self.settings.warmup_steps))
 
     def epoch(self) -> float:
@@ -103,15 +105,27 @@ class Side(ABC):
         synchronize(self.device)
         return time.perf_counter() - started
 
+    def device_peak_mb(self) -> float | None:
+        """MB of 2**20 bytes that torch held at most on the GPU since the warm-up began; None on a CPU."""
+        return torch.cuda.max_memory_allocated(self.device) / 2**20 if self.device.type == "cuda" else None
+
     def facts(self) -> dict[str, Any]:
-        """What both sides must agree in."""
+        """What all that is compared must agree in."""
+        run = self.settings.resolved().run
         return {
+            "batch_size": run.train_batch_size,
+            "threads": torch.get_num_threads(),
+            "device": device_name(self.device),
+            "seed": run.seed,
+            "split_seed": run.split_seed,
             "split_sha256": self.sha256,
             "steps_per_epoch": len(self.loader),
-            "batch_size": self.settings.resolved().run.train_batch_size,
-            "threads": torch.get_num_threads(),
-            "device": self.device.type,
         }
+
+
+def device_name(device: torch.device) -> str:
+    """`cpu`, or `cuda` with the name of the GPU."""
+    return f"cuda, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else device.type
 
 
 def synchronize(device: torch.device) -> None:

@@ -5,16 +5,19 @@ import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, TypeVar
 
 from benchmarks import machine
+from recmodels.cli import Remedies, shortage
 from recmodels.errors import TrainingError, UserError
 
 T = TypeVar("T")
 _SECONDS_TO_END = 10
+_KILLED = -9  # exit code of a process that got SIGKILL, which the kernel sends where memory ends
 
 
 class Worker:
@@ -23,6 +26,8 @@ class Worker:
     Args:
         job: class of the job; the process imports its module first.
         *args: its arguments, sent to the process.
+        name: what is measured, for errors.
+        remedies: what to do where the machine refuses.
 
     Attributes:
         baseline_mb: resident size of the process after its imports, before the job; None without /proc.
@@ -31,10 +36,11 @@ class Worker:
         UserError: from the job's constructor, as are all the errors of `run`.
     """
 
-    def __init__(self, job: Callable[..., Any], *args: Any) -> None:
+    def __init__(self, job: Callable[..., Any], *args: Any, name: str, remedies: Remedies) -> None:
         context = get_context("spawn")
+        self._name, self._remedies = name, remedies
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, job, args), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, job, args, name, remedies), daemon=True)
         self._process.start()
         theirs.close()  # so that the end of the process ends the pipe
         try:
@@ -52,11 +58,12 @@ class Worker:
             *args: sent to the process.
 
         Raises:
-            UserError: as raised there.
+            UserError: as raised there, or the machine refused memory, disk space or a file.
             TrainingError: as raised there, or the process ended, say for want of memory.
             RuntimeError: any other error of the action, with its traceback as the message.
         """
-        self._pipe.send((action, args))
+        with suppress(OSError):  # the process has ended, which the answer tells
+            self._pipe.send((action, args))
         result: T = self._answer()
         return result
 
@@ -78,11 +85,11 @@ class Worker:
     def _answer(self) -> Any:
         try:
             is_good, value = self._pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):
             self._process.join()
             code = self._process.exitcode
-            message = f"a benchmark process ended by itself with exit code {code}; -9 is want of memory"
-            raise TrainingError(message) from None
+            reason = f", killed for want of memory it seems; lower {self._remedies.memory}" if code == _KILLED else ""
+            raise TrainingError(f"{self._name}: its process ended by itself with exit code {code}{reason}") from None
         if not is_good:
             raise value
         return value
@@ -105,7 +112,7 @@ def _reset(_: object) -> bool:
     return machine.reset_high_water()
 
 
-def _serve(pipe: Connection, job: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _serve(pipe: Connection, job: Callable[..., Any], args: tuple[Any, ...], name: str, remedies: Remedies) -> None:
     """The life of the process: its size, the job, then one answer for every action."""
     baseline = machine.resident_mb()
     warnings.simplefilter("ignore")  # RecBole's calls of torch, deprecated since
@@ -113,16 +120,18 @@ def _serve(pipe: Connection, job: Callable[..., Any], args: tuple[Any, ...]) -> 
     with suppress(KeyboardInterrupt, EOFError, OSError):  # the other side is gone, or ended by hand with it
         pipe.send((True, baseline))
         jobs: list[Any] = []
-        _reply(pipe, lambda: jobs.append(job(*args)))
+        pipe.send(_answer_of(lambda: jobs.append(job(*args)), name, remedies))
         while (message := pipe.recv()) is not None:
-            _reply(pipe, lambda action, given: action(jobs[0], *given), *message)
+            action, given = message
+            pipe.send(_answer_of(partial(action, jobs[0], *given), name, remedies))
 
 
-def _reply(pipe: Connection, action: Callable[..., Any], *args: Any) -> None:
+def _answer_of(action: Callable[[], Any], name: str, remedies: Remedies) -> tuple[bool, Any]:
+    """Whether an action succeeded, and its result, or the error that the other side raises."""
     try:
-        answer = (True, action(*args))
+        return True, action()
     except (UserError, TrainingError) as error:
-        answer = (False, error)
-    except Exception:  # it goes to the other side, where it is raised
-        answer = (False, RuntimeError(traceback.format_exc()))
-    pipe.send(answer)
+        return False, error
+    except Exception as error:  # it goes to the other side, where it is raised
+        refused = shortage(error, remedies)
+        return False, RuntimeError(traceback.format_exc()) if refused is None else UserError(f"{name}: {refused}")

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from recmodels.errors import ParamError, TrainingError, UserError
 from recmodels.typed_values import nearest
@@ -52,12 +53,26 @@ Loads RUN_DIR/checkpoint.pt, ranks all items for all test users again and prints
 """
 
 
-_REMEDIES = dict.fromkeys(
-    (errno.EACCES, errno.EPERM, errno.EROFS), "choose a folder you may write, with --run_dir or --runs_dir"
-) | dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free disk space, then --resume=RUN_DIR continues")
-_MEMORY_KEYS = "train_batch_size, eval_batch_bytes, embedding_size or ot_centers"
+_FOLDER_ERRORS, _DISK_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS), (errno.ENOSPC, errno.EDQUOT)
+# Of torch and what it calls; other allocators raise MemoryError.
+_MEMORY_PHRASES = ("can't allocate memory", "not enough memory", "out of memory", "size calculation overflowed")
 
-_INTERRUPTED = "interrupted; --resume=RUN_DIR continues after the last finished epoch"
+
+class Remedies(NamedTuple):
+    """What the user of a command can do where the machine refuses.
+
+    Attributes:
+        folder: about a folder or file without permission.
+        disk: about a full disk.
+        memory: what to lower, as words after `lower`.
+    """
+
+    folder: str = "choose a folder you may write, with --run_dir or --runs_dir"
+    disk: str = "free disk space, then --resume=RUN_DIR continues"
+    memory: str = "train_batch_size, eval_batch_bytes, embedding_size or ot_centers"
+
+
+_REMEDIES = Remedies()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return guarded(_COMMANDS[name], rest)
 
 
-def guarded(command: Callable[[list[str]], None], arguments: list[str], interrupted: str = _INTERRUPTED) -> int:
+def guarded(command: Callable[[list[str]], None], arguments: list[str], remedies: Remedies = _REMEDIES) -> int:
     """Runs a command and turns errors, and an interruption by hand, into one message and an exit code."""
     logging.captureWarnings(True)
     try:
@@ -85,31 +100,32 @@ def guarded(command: Callable[[list[str]], None], arguments: list[str], interrup
         print(f"training stopped: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(interrupted, file=sys.stderr)
+        print("interrupted; --resume=RUN_DIR continues after the last finished epoch", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has seen enough, as in `recmodels evaluate RUN | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (OSError, MemoryError, RuntimeError) as error:
-        shortage = _shortage(error)
-        if shortage is None:
+        refused = shortage(error, remedies)
+        if refused is None:
             raise
-        print(f"error: {shortage}", file=sys.stderr)
+        print(f"error: {refused}", file=sys.stderr)
         return 2
     return 0
 
 
-def _shortage(error: Exception) -> str | None:
+def shortage(error: Exception, remedies: Remedies) -> str | None:
     """What the machine refused, with a remedy; None for an error of the program."""
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        remedy = _REMEDIES.get(error.errno or 0)
+        known = dict.fromkeys(_FOLDER_ERRORS, remedies.folder) | dict.fromkeys(_DISK_ERRORS, remedies.disk)
+        remedy = known.get(error.errno or 0)
         return f"{where}{error.strerror or error}{f'; {remedy}' if remedy else ''}"
     text = next(iter(str(error).strip().splitlines()), "")
     # torch's error by its name, because importing torch here would delay --help
     is_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if is_memory or "can't allocate memory" in text:
-        return f"out of memory{f' ({text})' if text else ''}; lower {_MEMORY_KEYS}"
+    if is_memory or (isinstance(error, RuntimeError) and any(phrase in text for phrase in _MEMORY_PHRASES)):
+        return f"out of memory{f' ({text})' if text else ''}; lower {remedies.memory}"
     return None
 
 
