@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from recmodels.allocator import keep_freed_memory
 from recmodels.experiments.session import resolve_train
 from recmodels.graph import BipartiteGraph
 from recmodels.models import MODELS, Parts
@@ -86,6 +87,7 @@ class SyntheticModel:
         self.objectives = [o for o in self.parts.objectives if o.weight != 0]
         for objective in self.objectives:
             _start(objective, self.parts, stream(seed, objective.name))
+        keep_freed_memory(self.parts.table().nbytes)  # as a run does
         modules = nn.ModuleList([self.parts.table, self.parts.encoder, *self.objectives])
         self.optimizer = torch.optim.Adam(modules.parameters(), lr=resolved.run.learning_rate)
 

@@ -18,9 +18,11 @@ _SIMILARITY_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
 _FEWEST_ROWS, _MOST_SIMILARITY_BYTES = 64, 256 << 20
 # Bytes of the candidates' gradients of all cores, each of which adds up its own.
 _GRADIENT_BYTES = 256 << 20
-# Bytes of a row of one block of columns in the sparse product. Rows are gathered at random, so a CPU's cache holds more
-# of narrow ones; below two cache lines the indices, read once a block, cost more. A GPU takes all columns at once.
-_COLUMN_BYTES = {"cpu": 128}
+# Bytes of a row of one block of columns in the sparse product, widest first, and those that a block should not exceed.
+# Rows are gathered at random, so a CPU's last-level cache should hold the block; but the indices are read once a block,
+# so it is no narrower than that needs. A GPU takes all columns at once.
+_COLUMN_BYTES = {"cpu": (128, 64, 32)}
+_COLUMNS_BYTES = 16 << 20
 
 
 def gather(x: Tensor, ids: Tensor) -> Tensor:
@@ -71,10 +73,17 @@ class _Propagate(torch.autograd.Function):
 
 def _product(matrix: Tensor, x: Tensor) -> Tensor:
     """The sparse product, block by block of columns where that keeps the gathered rows in a cache; the same bits."""
-    width = _COLUMN_BYTES.get(x.device.type, x.shape[1] * x.element_size()) // x.element_size()
+    width = _columns(x)
     if x.shape[1] <= width:
         return matrix @ x
     return torch.cat([matrix @ block.contiguous() for block in x.split(width, dim=1)], dim=1)
+
+
+def _columns(x: Tensor) -> int:
+    """Columns of one block of x (N, d)."""
+    choices = _COLUMN_BYTES.get(x.device.type, (x.shape[1] * x.element_size(),))
+    fitting = [row_bytes for row_bytes in choices if x.shape[0] * row_bytes <= _COLUMNS_BYTES]
+    return (fitting or choices[-1:])[0] // x.element_size()
 
 
 def weighted_infonce_sum(

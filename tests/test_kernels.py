@@ -210,9 +210,22 @@ def test_blocks_of_columns_give_the_same_bits(dtype, width, monkeypatch):
     adjacency = random_graph(60, 90).normalized_adjacency(dtype)
     x = torch.randn(150, width, dtype=dtype)
     blocked = propagate(adjacency, x)
-    monkeypatch.setitem(kernels._COLUMN_BYTES, "cpu", 1 << 20)
+    monkeypatch.setitem(kernels._COLUMN_BYTES, "cpu", (1 << 20,))
     assert torch.equal(blocked, propagate(adjacency, x))
     assert_close(blocked, adjacency.matrix().to_dense() @ x, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("n_nodes", "dtype", "columns"),
+    [
+        (9_669, torch.float32, 32),
+        (9_669, torch.float64, 16),
+        (200_000, torch.float32, 16),
+        (9_000_000, torch.float32, 8),
+    ],
+)
+def test_blocks_of_columns_are_narrower_on_more_nodes(n_nodes, dtype, columns):
+    assert kernels._columns(torch.zeros(1, 1, dtype=dtype).expand(n_nodes, 64)) == columns
 
 
 def test_a_constant_input_of_the_contrast_gets_no_gradient_and_changes_nothing():

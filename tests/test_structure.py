@@ -11,7 +11,7 @@ from recmodels.models import MODELS
 
 # Lowest first. A unit (a module, or a package with all its modules) imports only units of lower layers and itself.
 LAYERS: list[set[str]] = [
-    {"errors", "records", "streams", "files", "typed_values", "graph", "losses"},
+    {"allocator", "errors", "records", "streams", "files", "typed_values", "graph", "losses"},
     {"kernels", "costs", "params", "clustering", "sampling", "tables"},
     {"sinkhorn", "views", "layers", "run_params", "data_params", "compat"},
     {"transport", "config", "data"},

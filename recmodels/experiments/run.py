@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from recmodels.allocator import keep_freed_memory
 from recmodels.config import Resolved
 from recmodels.errors import CheckpointError, TrainingError, UserError
 from recmodels.experiments.folder import (
@@ -122,6 +123,7 @@ def make_trainer(session: Session, folder: Path) -> Trainer:
     """The trainer of a session with its audit, curves, guard and checkpoints, in the order they need."""
     run, config = session.resolved.run, session.config
     config["checkpoint_dir"] = str(folder)
+    keep_freed_memory(session.model.table().nbytes)
     stop = EarlyStop(run.early_stop_mode, run.stopping_step, run.early_stop_min_epoch, config["valid_metric_bigger"])
     shown = [f"{metric.lower()}@{run.topk[0]}" for metric in run.metrics[:3]]
     callbacks = [
