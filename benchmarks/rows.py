@@ -66,12 +66,6 @@ def table(columns: Mapping[str, tuple[str, str]], rows: Sequence[Row]) -> str:
     return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
-def write_lines(path: Path, records: Sequence[Row]) -> None:
-    """One JSON object a line; the folder is made where it is missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, "".join(json.dumps(record) + "\n" for record in records))
-
-
 class Results:
     """The files of a command, and whether there are any yet.
 
@@ -83,8 +77,8 @@ class Results:
         self.paths: list[Path] = []
 
     def write(self, path: Path, records: Sequence[Row]) -> None:
-        """`write_lines`, remembered; a file that is there is replaced as a whole."""
-        write_lines(path, records)
+        """One JSON object a line, in a folder that exists; a file that is there is replaced as a whole."""
+        write_text(path, "".join(json.dumps(record) + "\n" for record in records))
         if path not in self.paths:
             self.paths.append(path)
 

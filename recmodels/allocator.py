@@ -8,8 +8,6 @@ import sys
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _NEVER, _LARGEST = -1, 2**31 - 1
 _SET_BY_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES", "LD_PRELOAD")
-
-
 # Below, the C library keeps memory by itself, and keeping all of it only spreads tensors over more than a cache holds.
 LARGE_BYTES = 8 << 20
 

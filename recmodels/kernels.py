@@ -162,8 +162,9 @@ def _sweep(
     last.
     """
     scale = (w / temperature)[:, None]
+    weighted = scale * a
     n_blocks, rows = _blocks(a.shape[0], c, needs[2])
-    queries, weights = (_in_rounds(side, n_blocks, rows) for side in (a / temperature, scale * a))
+    queries, weights = (_in_rounds(side, n_blocks, rows) for side in (a / temperature, weighted))
     keys = c.expand(n_blocks, -1, -1)
     logits, share = a.new_empty(2, n_blocks, rows, c.shape[0])  # one pair of buffers for all rounds
     normalizers = a.new_empty(queries.shape[:-1])
@@ -180,7 +181,7 @@ def _sweep(
     value = (w * (_rows(normalizers, a) - (a * p).sum(-1) / temperature)).sum()
     grad_a = None if mean is None else scale * (_rows(mean, a) - p)
     grad_c = None if sums is None else sums.sum(0) if n_blocks > 1 else sums[0]
-    return value, (grad_a, -scale * a if needs[1] else None, grad_c)
+    return value, (grad_a, -weighted if needs[1] else None, grad_c)
 
 
 def _blocks(n_anchors: int, candidates: Tensor, needs_gradient: bool) -> tuple[int, int]:
