@@ -1,4 +1,4 @@
-"""The command line: `recmodels train`, `evaluate`, `demo`; `run_recbole.py` is `recmodels train`."""
+"""The command line: `recmodels train`, `evaluate`, `demo`, `data`; `run_recbole.py` is `recmodels train`."""
 
 import errno
 import json
@@ -18,6 +18,7 @@ usage: recmodels COMMAND ...
   train     train a model                     recmodels train --model=NCL_OT --dataset=ml-100k
   demo      see it work in a few minutes      recmodels demo
   evaluate  test a finished run again         recmodels evaluate runs/NCL_OT-ml-100k-...
+  data      import your data                  recmodels data import ratings ml-1m/ratings.dat --dataset=ml-1m
 
 recmodels COMMAND --help tells more.
 """
@@ -59,20 +60,23 @@ _MEMORY_PHRASES = ("can't allocate memory", "not enough memory", "out of memory"
 
 
 class Remedies(NamedTuple):
-    """What the user of a command can do where the machine refuses.
+    """What the user of a command can do where the machine refuses, or after an interruption.
 
     Attributes:
         folder: about a folder or file without permission.
         disk: about a full disk.
         memory: what to lower, as words after `lower`.
+        interrupted: what is said after ctrl-c.
     """
 
     folder: str = "choose a folder you may write, with --run_dir or --runs_dir"
     disk: str = "free disk space, then --resume=RUN_DIR continues"
     memory: str = "train_batch_size, eval_batch_bytes, embedding_size or ot_centers"
+    interrupted: str = "interrupted; --resume=RUN_DIR continues after the last finished epoch"
 
 
 _REMEDIES = Remedies()
+_DATA_REMEDIES = Remedies(interrupted="interrupted; no file is half-written, the same command starts again")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in _COMMANDS:
         print(f"error: unknown command {name!r}{nearest(name, _COMMANDS)}\n\n{_USAGE}", file=sys.stderr)
         return 2
-    return guarded(_COMMANDS[name], rest)
+    return guarded(_COMMANDS[name], rest, _DATA_REMEDIES if name == "data" else _REMEDIES)
 
 
 def guarded(command: Callable[[list[str]], None], arguments: list[str], remedies: Remedies = _REMEDIES) -> int:
@@ -100,7 +104,7 @@ def guarded(command: Callable[[list[str]], None], arguments: list[str], remedies
         print(f"training stopped: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; --resume=RUN_DIR continues after the last finished epoch", file=sys.stderr)
+        print(remedies.interrupted, file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has seen enough, as in `recmodels evaluate RUN | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -177,4 +181,16 @@ def demo(arguments: list[str]) -> None:
         raise SystemExit(1)
 
 
-_COMMANDS: dict[str, Callable[[list[str]], None]] = {"train": train, "evaluate": evaluate, "demo": demo}
+def data(arguments: list[str]) -> None:
+    """`recmodels data`: import data sets, carve a valid part."""
+    from recmodels import data_cli
+
+    print(data_cli.run(arguments))
+
+
+_COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "demo": demo,
+    "data": data,
+}

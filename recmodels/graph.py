@@ -139,15 +139,27 @@ class BipartiteGraph:
         keys = left * self.n_nodes + right
         return self._edge_keys[torch.searchsorted(self._edge_keys, keys)] == keys
 
-    def normalized_adjacency(self, dtype: torch.dtype = torch.float32) -> Adjacency:
-        """`D^-1/2 A D^-1/2`, symmetric; an isolated node has an empty row.
+    def normalized_adjacency(
+        self, dtype: torch.dtype = torch.float32, target: float = 0.5, source: float = 0.5
+    ) -> Adjacency:
+        """`D^-target A D^-source`, LightGCN's `D^-1/2 A D^-1/2` by default; an isolated node has an empty row.
 
-        Computed in float64 and rounded once. Source: He et al. 2020 (LightGCN), eq. 3.
+        Computed in float64 and rounded once. Source: He et al. 2020 (LightGCN), eq. 3; exponents: Lee et al. 2024
+        (LightGCN++), eq. 8.
+
+        Args:
+            dtype: of the values.
+            target: exponent of the degree of the node that receives.
+            source: exponent of the degree of its neighbor.
         """
         rows = torch.repeat_interleave(torch.arange(self.n_nodes), self.degrees)
-        scale = self.degrees.clamp(min=1).double().rsqrt()
-        values = (scale[rows] * scale[self.indices]).to(dtype)
-        return Adjacency(self.indptr, self.indices, values)
+        degrees = self.degrees.clamp(min=1).double()
+        values = [
+            (degrees[rows] ** -mine * degrees[self.indices] ** -theirs).to(dtype)
+            for mine, theirs in ((target, source), (source, target))
+        ]
+        transpose = None if target == source else Adjacency(self.indptr, self.indices, values[1])
+        return Adjacency(self.indptr, self.indices, values[0], transpose)
 
 
 def incoming_edges(graph: BipartiteGraph, nodes: Tensor) -> tuple[Tensor, Tensor]:

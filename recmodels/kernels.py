@@ -56,19 +56,20 @@ def propagate(adjacency: Adjacency, x: Tensor) -> Tensor:
 
     Source: He et al. 2020 (LightGCN), eq. 7.
     """
-    return _Propagate.apply(x, adjacency)
+    return _Propagate.apply(x, adjacency, False)
 
 
 class _Propagate(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, adjacency: Adjacency) -> Tensor:  # noqa: ANN401
-        ctx.adjacency, ctx.dtype = adjacency, x.dtype
+    def forward(ctx: Any, x: Tensor, adjacency: Adjacency, is_transposed: bool) -> Tensor:  # noqa: ANN401
+        ctx.adjacency, ctx.is_transposed, ctx.dtype = adjacency, is_transposed, x.dtype
+        chosen = adjacency.transpose if is_transposed else adjacency
         with torch.autocast(x.device.type, enabled=False):
-            return _product(adjacency.matrix(), x.to(adjacency.values.dtype))
+            return _product(chosen.matrix(), x.to(chosen.values.dtype))
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
-        return propagate(ctx.adjacency.transpose, grad).to(ctx.dtype), None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
+        return _Propagate.apply(grad, ctx.adjacency, not ctx.is_transposed).to(ctx.dtype), None, None
 
 
 def _product(matrix: Tensor, x: Tensor) -> Tensor:

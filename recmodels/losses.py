@@ -80,6 +80,63 @@ def distance_bce(positive: Tensor, negatives: Tensor, temperature: float) -> Ten
     return F.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(-1)
 
 
+def log_mean_exp(scores: Tensor, groups: Tensor, n_groups: int, temperature: float) -> Tensor:
+    """`T log mean exp(score / T)` over each group: between the group's mean (large T) and its maximum (small T).
+
+    Args:
+        scores: (B,).
+        groups: (B,) int64 in `[0, n_groups)`; every group occurs.
+        n_groups: G.
+        temperature: T > 0, in the unit of the scores.
+
+    Returns:
+        (G,), in the unit of the scores.
+
+    Source: Wu et al. 2024 (BSL), eq. 17, the positive side.
+    """
+    peak = scores.detach().new_full((n_groups,), -torch.inf).scatter_reduce(0, groups, scores.detach(), "amax")
+    mass = ((scores - peak[groups]) / temperature).exp()
+    total = torch.zeros_like(peak).index_add(0, groups, mass)
+    counts = torch.zeros_like(peak).index_add(0, groups, torch.ones_like(mass))
+    return peak + temperature * (total / counts).log()
+
+
+def alignment(x: Tensor, y: Tensor) -> Tensor:
+    """Squared distance of the partners on the unit sphere.
+
+    Args:
+        x: (B, d), of unit length.
+        y: (B, d), of unit length.
+
+    Returns:
+        (B,), in [0, 4].
+
+    Source: Wang & Isola 2020, eq. 1 with alpha = 2; Wang et al. 2022 (DirectAU), eq. 5.
+    """
+    return (x - y).square().sum(-1)
+
+
+def uniformity(x: Tensor, counts: Tensor, t: float = 2.0) -> Tensor:
+    """Logarithm of the mean Gaussian potential over all pairs of different rows of a batch.
+
+    Args:
+        x: (M, d) distinct rows, of unit length.
+        counts: (M,) how often each occurs in the batch, >= 1.
+        t: > 0, inverse squared width of the Gaussian.
+
+    Returns:
+        Scalar, <= 0; 0 where all rows coincide, or there is only one.
+
+    Source: Wang & Isola 2020, eq. 2; Wang et al. 2022 (DirectAU), eq. 6.
+    """
+    counts = counts.to(x.dtype)
+    potential = (2 * t * (x @ x.T - 1)).exp().masked_fill(torch.eye(len(x), dtype=torch.bool, device=x.device), 0)
+    copies = (counts * (counts - 1)).sum()  # pairs of copies of a row, at distance 0
+    n = counts.sum()
+    total = counts @ potential @ counts + copies
+    return torch.where(n > 1, total / (n * (n - 1)).clamp_min(1), torch.ones_like(total)).log()
+
+
 def norm(x: Tensor) -> Tensor:
     """Frobenius norm with a zero gradient at zero.
 

@@ -70,12 +70,14 @@ class Encoding(NamedTuple):
     Attributes:
         ego: (N, d) ego embeddings, hop 0.
         hops: `hops[k]` is (N, d), the embeddings after k propagations; `hops[0] is ego`.
-        final: (N, d), the readout that is scored.
+        final: (N, d), the readout of the hops.
+        scored: (N, d') rows whose inner products are the scores; `final` itself until a `Scorer` made others.
     """
 
     ego: Tensor
     hops: tuple[Tensor, ...]
     final: Tensor
+    scored: Tensor
 
 
 class Subgraphs(NamedTuple):

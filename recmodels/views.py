@@ -1,9 +1,10 @@
 """Views: from ego embeddings to an Encoding, and from an Encoding to the embeddings of chosen nodes."""
 
 import re
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn import GATConv
 
@@ -12,20 +13,47 @@ from recmodels.kernels import gather, propagate
 from recmodels.records import Encoding
 
 
+class Aggregation(NamedTuple):
+    """How hops are computed and read out; LightGCN's by default.
+
+    Attributes:
+        target: exponent of the degree of the node that receives.
+        source: exponent of the degree of its neighbor.
+        is_unit: whether embeddings are scaled to unit length before every propagation.
+        ego_share: gamma in [0, 1], the share of hop 0 in the readout, the rest shared by the hops after it; None gives
+            all hops the same share.
+    """
+
+    target: float = 0.5
+    source: float = 0.5
+    is_unit: bool = False
+    ego_share: float | None = None
+
+    def adjacency(self, graph: BipartiteGraph) -> Adjacency:
+        """The normalized adjacency with these exponents."""
+        return graph.normalized_adjacency(target=self.target, source=self.source)
+
+
+_LIGHTGCN = Aggregation()
+
+
 class PropagationView(nn.Module):
-    """LightGCN's encoder: propagate hop by hop, read out the mean of the first hops.
+    """LightGCN's encoder: propagate hop by hop, read out a mean of the first hops.
 
     Args:
         adjacency: normalised, (N, N).
-        n_hops: L >= 1, hops averaged by the readout besides hop 0.
+        n_hops: L >= 1, hops read out besides hop 0.
         n_extra_hops: hops beyond L that an objective needs; they are propagated but not read out.
+        aggregation: how a hop follows from the one before, and the share of each in the readout.
 
-    Source: He et al. 2020 (LightGCN), eqs. 7 and 8 with alpha_k = 1 / (L + 1).
+    Source: He et al. 2020 (LightGCN), eqs. 7 and 8 with alpha_k = 1 / (L + 1); Lee et al. 2024 (LightGCN++), section 4.
     """
 
-    def __init__(self, adjacency: Adjacency, n_hops: int, n_extra_hops: int = 0) -> None:
+    def __init__(
+        self, adjacency: Adjacency, n_hops: int, n_extra_hops: int = 0, aggregation: Aggregation = _LIGHTGCN
+    ) -> None:
         super().__init__()
-        self.adjacency = adjacency
+        self.adjacency, self.aggregation = adjacency, aggregation
         self.n_hops, self.n_extra_hops = n_hops, n_extra_hops
 
     def forward(self, ego: Tensor) -> Encoding:
@@ -39,15 +67,25 @@ class PropagationView(nn.Module):
         """
         hops = [ego]
         for _ in range(self.n_hops + self.n_extra_hops):
-            hops.append(propagate(self.adjacency, hops[-1]))
-        total = hops[0] + hops[1]  # a running sum: stacking would copy every hop
-        for hop in hops[2 : self.n_hops + 1]:
+            source = F.normalize(hops[-1], dim=-1) if self.aggregation.is_unit else hops[-1]
+            hops.append(propagate(self.adjacency, source))
+        final = self._read_out(hops[: self.n_hops + 1])
+        return Encoding(ego, tuple(hops), final, final)
+
+    def _read_out(self, hops: list[Tensor]) -> Tensor:
+        """(N, d) weighted mean of the hops."""
+        share = self.aggregation.ego_share
+        total = hops[1] if share is not None else hops[0] + hops[1]
+        for hop in hops[2:]:  # a running sum: stacking would copy every hop
             total = total + hop
-        return Encoding(ego, tuple(hops), total / (self.n_hops + 1))
+        if share is None:
+            return total / len(hops)
+        return share * hops[0] + (1 - share) / (len(hops) - 1) * total
 
     def extra_repr(self) -> str:
-        """Number of hops."""
-        return f"n_hops={self.n_hops}, n_extra_hops={self.n_extra_hops}"
+        """Number of hops, and the aggregation where it is not LightGCN's."""
+        aggregation = "" if self.aggregation == _LIGHTGCN else f", {self.aggregation}"
+        return f"n_hops={self.n_hops}, n_extra_hops={self.n_extra_hops}{aggregation}"
 
 
 class NodeView(Protocol):

@@ -63,7 +63,8 @@ class Toy(nn.Module):
 
     def encode(self):
         ego = self.table.weight
-        return Encoding(ego, [ego], self.first(ego))
+        first = self.first(ego)
+        return Encoding(ego, [ego], first, first)
 
     def terms(self, batch):
         x = self.last(self.noise(self.first(self.table(batch.user))))

@@ -96,7 +96,7 @@ def test_the_evaluation_cache_lives_until_train_or_load_state_dict(name: str, tm
     _step(of)
     after = scores(of.model.eval())
     assert not torch.equal(after, before)
-    assert of.model.final() is of.model.final()
+    assert of.model.scored() is of.model.scored()
     changed = {key: 2 * value if value.is_floating_point() else value for key, value in of.model.state_dict().items()}
     of.model.load_state_dict(changed)
     assert not torch.equal(scores(of.model), after)

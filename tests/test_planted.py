@@ -8,6 +8,7 @@ from torch.nn.functional import normalize
 from recmodels.experiments.run import make_trainer
 from recmodels.experiments.session import Session
 from recmodels.models import MODELS
+from recmodels.models.ranking_term import LOSSES
 from tests.worlds import chance, groups, session, top1_in_group, write_groups
 
 TRAINING = {"epochs": 30, "embedding_size": 32, "train_batch_size": 512}
@@ -43,6 +44,22 @@ def test_planted_groups_are_found_by_training_and_not_without(model: str, tmp_pa
     assert chance(untrained[0]) < 0.1
     assert sum(map(top1_in_group, untrained)) / 4 < 0.4
     assert top1_in_group(_trained(untrained[0], tmp_path)) == 1
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_ranking_loss_finds_the_groups(loss: str, tmp_path: Path) -> None:
+    write_groups(tmp_path)
+    choice = {"rec_loss": loss, "rec_similarity": "cosine", "rec_temperature": 0.2}
+    untrained = session(tmp_path, model="LightGCN", **TRAINING, **choice)
+    assert top1_in_group(untrained) < 0.5
+    assert top1_in_group(_trained(untrained, tmp_path)) > 0.85
+
+
+def test_lightgcnpp_finds_the_groups(tmp_path: Path) -> None:
+    write_groups(tmp_path)
+    untrained = session(tmp_path, model="LightGCN", aggregation="lightgcn++", **TRAINING)
+    assert top1_in_group(untrained) < 0.9  # directions of neighbors smooth even random embeddings a good deal
+    assert top1_in_group(_trained(untrained, tmp_path)) == 1
 
 
 @pytest.mark.slow

@@ -13,13 +13,13 @@ from recmodels.models import MODELS
 LAYERS: list[set[str]] = [
     {"allocator", "errors", "records", "streams", "files", "typed_values", "graph", "losses"},
     {"kernels", "costs", "params", "clustering", "sampling", "tables"},
-    {"sinkhorn", "views", "layers", "run_params", "data_params", "compat"},
+    {"sinkhorn", "scoring", "views", "layers", "run_params", "data_params", "compat"},
     {"transport", "config", "data"},
     {"distances"},
     {"objectives"},
     {"models"},
     {"training"},
-    {"experiments"},
+    {"experiments", "data_cli"},
     {"cli"},
 ]
 RANK = {unit: rank for rank, units in enumerate(LAYERS) for unit in units}

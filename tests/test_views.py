@@ -7,8 +7,10 @@ from torch.testing import assert_close
 from torch_geometric.nn import GATConv, LGConv
 
 from recmodels.graph import BipartiteGraph
+from recmodels.kernels import propagate
 from recmodels.records import Encoding
 from recmodels.views import (
+    Aggregation,
     AttentionView,
     HopView,
     MeanView,
@@ -59,6 +61,33 @@ def test_propagation_is_repeated_multiplication_read_out_over_the_first_hops(n_e
         assert_close(got, want, atol=1e-12, rtol=1e-12)
     assert_close(encoding.final, sum(hops[: N_HOPS + 1]) / (N_HOPS + 1), atol=1e-12, rtol=1e-12)
     assert encoding.hops[0] is encoding.ego
+
+
+@pytest.mark.parametrize("ego_share", [0.0, 0.2, None])
+def test_lightgcnpp_scales_to_unit_length_weighs_degrees_apart_and_reads_out_hop_0_by_its_share(
+    ego_share: float | None,
+) -> None:
+    graph = random_graph()
+    aggregation = Aggregation(target=0.6, source=-0.1, is_unit=True, ego_share=ego_share)
+    view = PropagationView(graph.normalized_adjacency(torch.float64, 0.6, -0.1), N_HOPS, aggregation=aggregation)
+    edges = (_dense(graph) > 0).double()
+    degrees = edges.sum(1).clamp(min=1)
+    weights = degrees[:, None] ** -0.6 * edges * degrees**0.1
+    hops = [_ego(graph)]
+    for _ in range(N_HOPS):
+        hops.append(weights @ (hops[-1] / hops[-1].norm(dim=1, keepdim=True).clamp(min=1e-12)))
+    share = 1 / (N_HOPS + 1) if ego_share is None else ego_share
+    want = share * hops[0] + (1 - share) * sum(hops[1:]) / N_HOPS
+    assert_close(view(_ego(graph)).final, want, atol=1e-12, rtol=1e-12)
+    assert_close(aggregation.adjacency(graph).values.double(), view.adjacency.values, atol=1e-6, rtol=1e-6)
+
+
+def test_unequal_exponents_keep_their_transpose_for_any_number_of_derivatives() -> None:
+    adjacency = random_graph().normalized_adjacency(torch.float64, 0.6, -0.1)
+    assert_close(adjacency.transpose.matrix().to_dense(), adjacency.matrix().to_dense().T)
+    x = torch.randn(adjacency.n_nodes, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda t: propagate(adjacency, t), x)
+    assert torch.autograd.gradgradcheck(lambda t: propagate(adjacency, t).square(), x)
 
 
 def test_propagation_is_pyg_lgconv() -> None:

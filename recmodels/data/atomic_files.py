@@ -142,7 +142,7 @@ def _check_block(path: Path, n_before: int, lines: list[bytes], n_columns: int, 
     filled = np.fromiter((not line.isspace() for line in lines), dtype=bool, count=len(lines))
     quoted = np.fromiter((b'"' in line for line in lines), dtype=bool, count=len(lines))
     for row in np.flatnonzero(filled & (quoted | (columns != n_columns))):
-        found = _n_columns(lines[row].decode(encoding), separator) if quoted[row] else int(columns[row])
+        found = count_columns(lines[row].decode(encoding), separator) if quoted[row] else int(columns[row])
         if found != n_columns:
             got = "a quote that is not closed in its line" if found is None else f"{found} columns"
             remedy = (
@@ -155,7 +155,7 @@ def _check_block(path: Path, n_before: int, lines: list[bytes], n_columns: int, 
     return int(filled.sum())
 
 
-def _n_columns(text: str, separator: str) -> int | None:
+def count_columns(text: str, separator: str) -> int | None:
     """Columns of a row with quotes as pandas counts them; None if a value that begins with a quote does not end."""
     if len(separator) > 1:  # pandas then splits at the separator alone
         return text.count(separator) + 1

@@ -14,6 +14,7 @@ from recmodels.kernels import gather
 from recmodels.objectives.base import Objective
 from recmodels.params import Params
 from recmodels.records import Batch, Encoding
+from recmodels.scoring import Scorer
 from recmodels.streams import global_streams, stream
 from recmodels.tables import PlainTable
 from recmodels.views import PropagationView
@@ -26,11 +27,13 @@ class Parts(NamedTuple):
         table: called with nothing, gives (N, d) ego embeddings.
         encoder: the view that is scored, ego to Encoding.
         objectives: the terms of the loss.
+        scorer: turns the readout into scores.
     """
 
     table: PlainTable
     encoder: PropagationView
     objectives: list[Objective]
+    scorer: Scorer
 
 
 class GraphRecommender(GeneralRecommender):
@@ -57,11 +60,11 @@ class GraphRecommender(GeneralRecommender):
         self.params = self.Params.from_mapping({key: config[key] for key in set(self.Params.keys())})
         with global_streams(self.seed, "init"):  # layers we do not own draw from the global stream
             parts = self.build(self.params, self.graph)
-        self.table, self.encoder = parts.table, parts.encoder
+        self.table, self.encoder, self.scorer = parts.table, parts.encoder, parts.scorer
         self.objectives = nn.ModuleList(o for o in parts.objectives if o.weight != 0)
         _require_loss(type(self).__name__, parts.objectives)
         self.epoch = 0
-        self._final: Tensor | None = None
+        self._scored: Tensor | None = None
         self.register_load_state_dict_post_hook(lambda module, keys: module._forget())
         self.to(self.device)
 
@@ -76,6 +79,7 @@ class GraphRecommender(GeneralRecommender):
     def on_epoch_start(self, epoch: int) -> None:
         """Tells every active objective that an epoch begins."""
         self.epoch = epoch
+        self.scorer.on_epoch_start(epoch)
         ego = self.table().detach()
         for objective in self.active_objectives():
             objective.on_epoch_start(epoch, ego, self.stream(objective.name, epoch))
@@ -91,7 +95,7 @@ class GraphRecommender(GeneralRecommender):
 
     def encode(self) -> Encoding:
         """The encoding of the whole graph under the current weights."""
-        return self.encoder(self.table())
+        return self.scorer(self.encoder(self.table()))
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         """Unweighted scalar term of each active objective, by name."""
@@ -122,31 +126,31 @@ class GraphRecommender(GeneralRecommender):
         return super().train(mode)
 
     def _forget(self) -> None:
-        self._final = None
+        self._scored = None
 
-    def final(self) -> Tensor:
-        """(N, d) final embeddings, kept between calls in evaluation mode."""
+    def scored(self) -> Tensor:
+        """(N, d') rows whose inner products are the scores, kept between calls in evaluation mode."""
         if self.training:
-            return self.encode().final
-        if self._final is None:
-            self._final = self.encode().final.detach()
-        return self._final
+            return self.encode().scored
+        if self._scored is None:
+            self._scored = self.encode().scored.detach()
+        return self._scored
 
     def calculate_loss(self, interaction: Any) -> Tensor:  # noqa: ANN401
         """RecBole's training hook: the weighted sum of the active terms."""
         return self.weighted_sum(self.terms(self.batch(interaction)))
 
     def predict(self, interaction: Any) -> Tensor:  # noqa: ANN401
-        """(B,) scores of user-item pairs: inner products of final embeddings."""
+        """(B,) scores of user-item pairs."""
         user, item = interaction[self.USER_ID].to(self.device), interaction[self.ITEM_ID].to(self.device)
-        final = self.final()
-        return (gather(final, user) * gather(final, item + self.n_users)).sum(-1)
+        rows = self.scored()
+        return (gather(rows, user) * gather(rows, item + self.n_users)).sum(-1)
 
     def full_sort_predict(self, interaction: Any) -> Tensor:  # noqa: ANN401
         """(B * n_items,) scores of all items for each user, flat as RecBole wants them."""
-        final = self.final()
-        users = gather(final, interaction[self.USER_ID].to(self.device))
-        return (users @ final[self.n_users :].T).flatten()
+        rows = self.scored()
+        users = gather(rows, interaction[self.USER_ID].to(self.device))
+        return (users @ rows[self.n_users :].T).flatten()
 
 
 def _require_loss(model: str, objectives: Sequence[Objective]) -> None:

@@ -4,15 +4,15 @@ from dataclasses import dataclass
 
 from recmodels.graph import BipartiteGraph
 from recmodels.models.base import GraphRecommender, Parts
-from recmodels.objectives import EgoNorm, PairwiseRanking
-from recmodels.params import Params as BaseParams
+from recmodels.models.ranking_term import RankingParams, ranking, scorer
+from recmodels.objectives import EgoNorm
 from recmodels.params import param
 from recmodels.tables import INITIALIZATIONS, PlainTable
-from recmodels.views import PropagationView
+from recmodels.views import Aggregation, PropagationView
 
 
 class LightGCN(GraphRecommender):
-    """Linear propagation on the user-item graph, mean of all hops, BPR.
+    """Linear propagation on the user-item graph, mean of all hops, BPR or another ranking loss.
 
     Source: He et al. 2020, "LightGCN: Simplifying and Powering Graph Convolution Network for Recommendation", eqs. 7,
     8, 15. Weights: `reg_weight` multiplies the norm of the batch's ego embeddings divided by B (reduction mean,
@@ -21,20 +21,30 @@ class LightGCN(GraphRecommender):
     """
 
     @dataclass(frozen=True)
-    class Params(BaseParams):
+    class Params(RankingParams):
         """Keys of `properties/model/LightGCN.yaml`."""
 
         embedding_size: int = param(ge=1)
         n_layers: int = param(ge=1)
         init: str = param(choices=tuple(INITIALIZATIONS))
-        bpr_weight: float = param(ge=0)
+        aggregation: str = param(choices=("lightgcn", "lightgcn++"))
+        agg_target_exponent: float = param()
+        agg_source_exponent: float = param()
+        agg_ego_share: float = param(ge=0, le=1)
         reg_weight: float = param(ge=0)
         require_pow: bool = param()
 
     def build(self, p: Params, graph: BipartiteGraph) -> Parts:
-        """Plain table, propagation, BPR and the regulariser."""
+        """Plain table, propagation, the ranking loss and the regulariser."""
+        is_plain = p.aggregation == "lightgcn"
+        aggregation = (
+            Aggregation()
+            if is_plain
+            else Aggregation(p.agg_target_exponent, p.agg_source_exponent, True, p.agg_ego_share)
+        )
         return Parts(
             PlainTable(graph, p.embedding_size, p.init, self.stream("table")),
-            PropagationView(graph.normalized_adjacency(), p.n_layers),
-            [PairwiseRanking(p.bpr_weight), EgoNorm(p.reg_weight, squared=p.require_pow)],
+            PropagationView(aggregation.adjacency(graph), p.n_layers, aggregation=aggregation),
+            [ranking(p, graph), EgoNorm(p.reg_weight, squared=p.require_pow)],
+            scorer(p, graph),
         )

@@ -36,9 +36,10 @@ class NCL(LightGCN):
         """LightGCN's parts, enough hops for the structure contrast, and the two contrasts."""
         parts = super().build(p, graph)
         hop = 2 * p.hyper_layers
-        encoder = PropagationView(parts.encoder.adjacency, p.n_layers, max(0, hop - p.n_layers))
+        plain = parts.encoder
+        encoder = PropagationView(plain.adjacency, p.n_layers, max(0, hop - p.n_layers), plain.aggregation)
         structure = StructureContrast(graph, hop, p.ssl_temp, p.alpha, p.ssl_reg)
         prototypes = PrototypeContrast(
             graph, p.embedding_size, p.num_clusters, p.m_step, p.ssl_temp, weight=p.proto_reg, starts_at=p.warm_up_step
         )
-        return Parts(parts.table, encoder, [*parts.objectives, structure, prototypes])
+        return parts._replace(encoder=encoder, objectives=[*parts.objectives, structure, prototypes])

@@ -2,15 +2,26 @@
 
 from recmodels.objectives.base import Objective
 from recmodels.objectives.contrast import PrototypeContrast, StructureContrast
-from recmodels.objectives.ranking import EgoNorm, PairwiseRanking
+from recmodels.objectives.ranking import (
+    AlignmentUniformity,
+    BilateralRanking,
+    EgoNorm,
+    PairwiseRanking,
+    SampledSoftmaxRanking,
+    SoftmaxRanking,
+)
 from recmodels.objectives.subgraph_transport import DistanceContrast, SubgraphTransport
 
 __all__ = [
+    "AlignmentUniformity",
+    "BilateralRanking",
     "DistanceContrast",
     "EgoNorm",
     "Objective",
     "PairwiseRanking",
     "PrototypeContrast",
+    "SampledSoftmaxRanking",
+    "SoftmaxRanking",
     "StructureContrast",
     "SubgraphTransport",
 ]

@@ -1,17 +1,20 @@
-"""Ranking loss and the regulariser of the ego embeddings."""
+"""Ranking losses of the scores, and the regulariser of the ego embeddings."""
 
 from typing import ClassVar
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from recmodels.kernels import gather
-from recmodels.losses import bpr, norm, squared_norm
+from recmodels.graph import BipartiteGraph
+from recmodels.kernels import gather, weighted_infonce_sum
+from recmodels.losses import alignment, bpr, log_mean_exp, norm, squared_norm, uniformity
 from recmodels.objectives.base import Objective
 from recmodels.records import Batch, Encoding
 
 
 class PairwiseRanking(Objective):
-    """BPR on inner products of the final embeddings, mean over the batch.
+    """BPR on the scores of positives and drawn negatives, mean over the batch.
 
     Source: Rendle et al. 2009; He et al. 2020 (LightGCN), eq. 15.
     """
@@ -20,8 +23,131 @@ class PairwiseRanking(Objective):
 
     def forward(self, encoding: Encoding, batch: Batch) -> Tensor:
         """Mean over B triples."""
-        user, pos, neg = gather(encoding.final, batch.triples)
+        user, pos, neg = gather(encoding.scored, batch.triples)
         return bpr((user * pos).sum(-1), (user * neg).sum(-1)).mean()
+
+
+class SoftmaxRanking(Objective):
+    """Softmax cross-entropy of each positive item among all items, exact; mean over the batch.
+
+    Candidates: all real items, the user's other positives included. A user that occurs c times in the batch has one
+    row of scores, which counts c times.
+
+    Args:
+        weight: multiplier.
+        graph: gives the sides.
+
+    Source: Rendle 2022, "Item Recommendation from Implicit Feedback", eq. 15 (softmax over the catalog).
+    """
+
+    name = "softmax"
+
+    def __init__(self, weight: float, graph: BipartiteGraph) -> None:
+        super().__init__(weight)
+        self.first_item = graph.n_users + 1
+
+    def forward(self, encoding: Encoding, batch: Batch) -> Tensor:
+        """Mean over B positives."""
+        user, pos = gather(encoding.scored, batch.triples[:2])
+        return (_log_partition(encoding.scored[self.first_item :], encoding, batch) - (user * pos).sum()) / len(user)
+
+
+class BilateralRanking(SoftmaxRanking):
+    """Softmax over all items whose positive side is a log-mean-exp too, over the user's positives in the batch.
+
+    `ratio * T` is the temperature of the positive side where T is that of the scores; a large ratio is the softmax.
+    Mean over the batch, candidates as in `SoftmaxRanking`.
+
+    Args:
+        weight: multiplier.
+        graph: gives the sides.
+        ratio: > 0, temperature of the positive side over that of the negative side.
+
+    Source: Wu et al. 2024 (BSL), eq. 18, divided by the temperature of the negative side.
+    """
+
+    name = "bsl"
+
+    def __init__(self, weight: float, graph: BipartiteGraph, ratio: float) -> None:
+        super().__init__(weight, graph)
+        self.ratio = ratio
+
+    def forward(self, encoding: Encoding, batch: Batch) -> Tensor:
+        """Mean over B positives."""
+        user, pos = gather(encoding.scored, batch.triples[:2])
+        nodes, counts = batch.users
+        group = torch.searchsorted(nodes, batch.user)
+        positive = log_mean_exp((user * pos).sum(-1), group, len(nodes), self.ratio)
+        negative = _log_partition(encoding.scored[self.first_item :], encoding, batch)
+        return (negative - (counts * positive).sum()) / len(user)
+
+
+class SampledSoftmaxRanking(Objective):
+    """Softmax cross-entropy of each positive among the positives of the batch, corrected for their popularity.
+
+    Candidates: the positive items of the batch, each as often as it occurs, with `score - log q`, q being the item's
+    share of the interactions: an estimate of the softmax over all items. Mean over the batch.
+
+    Args:
+        weight: multiplier.
+        graph: gives the shares.
+
+    Source: Yi et al. 2019, "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations", eqs. 4, 5.
+    """
+
+    name = "sampled_softmax"
+    log_share: Tensor
+
+    def __init__(self, weight: float, graph: BipartiteGraph) -> None:
+        super().__init__(weight)
+        degrees = graph.degrees.clamp(min=1).double()  # those without interactions are never drawn
+        share = degrees / (graph.indices.numel() / 2)
+        self.register_buffer("log_share", share.log(), persistent=False)
+
+    def forward(self, encoding: Encoding, batch: Batch) -> Tensor:
+        """Mean over B positives."""
+        user, pos = gather(encoding.scored, batch.triples[:2])
+        nodes, counts = batch.items
+        log_share = self.log_share.to(user.dtype)
+        offset = counts.to(user.dtype).log() - log_share[nodes]
+        candidates = torch.cat([gather(encoding.scored, nodes), offset[:, None]], dim=1)
+        positive = (user * pos).sum(-1) - log_share[batch.pos]
+        return (_log_partition(candidates, encoding, batch) - positive.sum()) / len(user)
+
+
+class AlignmentUniformity(Objective):
+    """DirectAU: positives close together, users and items of a batch spread over the sphere; mean over the batch.
+
+    Args:
+        weight: multiplier.
+        gamma: >= 0, weight of uniformity, which is the mean of both sides.
+
+    Source: Wang et al. 2022 (DirectAU), eqs. 5 to 7. The readout is scaled to unit length, whatever the scores are.
+    """
+
+    name = "directau"
+
+    def __init__(self, weight: float, gamma: float) -> None:
+        super().__init__(weight)
+        self.gamma = gamma
+
+    def forward(self, encoding: Encoding, batch: Batch) -> Tensor:
+        """Alignment plus gamma times the mean uniformity of both sides."""
+        user, pos = F.normalize(gather(encoding.final, batch.triples[:2]), dim=-1)
+        sides = [
+            uniformity(F.normalize(gather(encoding.final, nodes), dim=-1), counts)
+            for nodes, counts in (batch.users, batch.items)
+        ]
+        return alignment(user, pos).mean() + self.gamma * (sides[0] + sides[1]) / 2
+
+
+def _log_partition(candidates: Tensor, encoding: Encoding, batch: Batch) -> Tensor:
+    """Sum over the batch of each user's logsumexp of scores; candidates (M, d'), or (M, d' + 1) with an offset last."""
+    nodes, counts = batch.users
+    users = gather(encoding.scored, nodes)
+    if candidates.shape[1] > users.shape[1]:
+        users = F.pad(users, (0, 1), value=1.0)
+    return weighted_infonce_sum(users, torch.zeros_like(users), candidates, counts.to(users.dtype), 1.0)
 
 
 class EgoNorm(Objective):

@@ -196,7 +196,7 @@ class Trainer(RecboleTrainer):
         All are NaN when scores overflow, since ranking what is not finite gives ordinary-looking numbers.
         """
         result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
-        if overflow(self.model.final()) is not None:
+        if overflow(self.model.scored()) is not None:
             return dict.fromkeys(result, math.nan)
         return {name: float(value) for name, value in result.items()}
 

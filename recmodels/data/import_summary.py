@@ -1,0 +1,73 @@
+"""What an import says when it is done: what was read, dropped and written, and what to type next."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from recmodels.data.atomic_writing import ITEM, USER, Target
+from recmodels.data.interaction_tables import Table
+
+
+def summary(rows: Sequence[tuple[str, str]], files: Sequence[Path], commands: Sequence[str]) -> str:
+    """The whole text.
+
+    Args:
+        rows: a word and what it says; empty texts are left out.
+        files: what was written.
+        commands: what can be typed next, the first is what most want.
+    """
+    told = [*((word, text) for word, text in rows if text), *(("wrote", str(path)) for path in files)]
+    return "\n".join([*(f"{word:<9}{text}" for word, text in told), *_labelled(commands)])
+
+
+def size(*frames: pd.DataFrame) -> str:
+    """Pairs, users, items and density of tables without common pairs, in words."""
+    n_pairs = sum(map(len, frames))
+    n_users, n_items = (len(set().union(*(frame[field].unique() for frame in frames))) for field in (USER, ITEM))
+    density = n_pairs / (n_users * n_items)
+    return f"{n_pairs:,} pairs of {n_users:,} users and {n_items:,} items, density {density:.4%}"
+
+
+def lost(read: pd.DataFrame, kept: pd.DataFrame) -> str:
+    """Users and items of which no row is left, in words; empty if there are none."""
+    n_users, n_items = (read[field].nunique() - kept[field].nunique() for field in (USER, ITEM))
+    return f"{n_users:,} users and {n_items:,} items of which no row is left" if n_users or n_items else ""
+
+
+def parts(train: Table, test: Table, chosen: np.ndarray) -> list[tuple[str, str]]:
+    """Sizes of a fixed split, and who is missing where.
+
+    Args:
+        train: the whole train part.
+        test: the test part.
+        chosen: (E,) which train rows are the valid part.
+    """
+    known = [set(train.frame[field].unique()) for field in (USER, ITEM)]
+    unknown = [len(set(test.frame[field].unique()) - ids) for field, ids in zip((USER, ITEM), known, strict=True)]
+    n_without = len(known[0]) - train.frame[USER][chosen].nunique()
+    return [
+        ("kept", size(train.frame, test.frame)),
+        ("train", f"{len(train):,} pairs; carved into {int((~chosen).sum()):,} and {int(chosen.sum()):,} for valid"),
+        ("valid", f"{n_without:,} of {len(known[0]):,} users have too few train pairs to give one" * bool(n_without)),
+        ("test", f"{len(test):,} pairs; {unknown[0]:,} users and {unknown[1]:,} items of them are not in train"),
+    ]
+
+
+def train_command(target: Target, *more: str) -> str:
+    """The command that trains on what was written."""
+    words = ["recmodels", "train", "--model=LightGCN", f"--dataset={target.dataset}", f"--data_path={target.data_path}"]
+    return shlex.join([*words, *more])
+
+
+def fixed_split_commands(target: Target, names: tuple[str, str]) -> list[str]:
+    """Training with selection on the carved valid part, and with selection on test."""
+    splits = [f"[{names[0]},{names[1]},test]", "[train,test,test]"]
+    return [train_command(target, f"--benchmark_filename={split}") for split in splits]
+
+
+def _labelled(commands: Sequence[str]) -> list[str]:
+    labels = ["next"] if len(commands) == 1 else ["next, valid-picked", "or, test-picked"]
+    return [f"{label}: {command}" for label, command in zip(labels, commands, strict=True)]

@@ -1,0 +1,69 @@
+"""The ranking component: its keys, and how they become a score and an objective."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from recmodels.graph import BipartiteGraph
+from recmodels.objectives import (
+    AlignmentUniformity,
+    BilateralRanking,
+    Objective,
+    PairwiseRanking,
+    SampledSoftmaxRanking,
+    SoftmaxRanking,
+)
+from recmodels.params import Params, param
+from recmodels.scoring import SIMILARITIES, Scorer, Temperature
+
+
+@dataclass(frozen=True)
+class RankingParams(Params):
+    """Keys of the scores and of the ranking loss."""
+
+    rec_loss: str = param(choices=("bpr", "softmax", "sampled_softmax", "bsl", "directau"))
+    bpr_weight: float = param(ge=0)
+    rec_similarity: str = param(choices=tuple(SIMILARITIES))
+    rec_temperature: float = param(gt=0)
+    rec_temperature_end: float = param(gt=0)
+    rec_temperature_epochs: int = param(ge=0)
+    rec_temperature_learned: bool = param()
+    rec_item_bias: bool = param()
+    bsl_ratio: float = param(gt=0)
+    directau_gamma: float = param(ge=0)
+
+    def problems(self) -> list[str]:
+        """Checks that need more than one value."""
+        found = super().problems()
+        if self.rec_temperature_learned and self.rec_temperature_epochs:
+            found.append(
+                f"rec_temperature_epochs: a learned temperature has no schedule, got {self.rec_temperature_epochs}; "
+                "choose 0, or rec_temperature_learned: false"
+            )
+        if self.rec_loss == "directau" and (self.rec_item_bias or self.rec_temperature_learned):
+            found.append(
+                "rec_loss: directau compares embeddings and not scores, so no gradient reaches rec_item_bias or "
+                "rec_temperature_learned; choose false for both, or another loss"
+            )
+        return found
+
+
+LOSSES: dict[str, Callable[[RankingParams, BipartiteGraph], Objective]] = {
+    "bpr": lambda p, graph: PairwiseRanking(p.bpr_weight),
+    "softmax": lambda p, graph: SoftmaxRanking(p.bpr_weight, graph),
+    "sampled_softmax": lambda p, graph: SampledSoftmaxRanking(p.bpr_weight, graph),
+    "bsl": lambda p, graph: BilateralRanking(p.bpr_weight, graph, p.bsl_ratio),
+    "directau": lambda p, graph: AlignmentUniformity(p.bpr_weight, p.directau_gamma),
+}
+
+
+def ranking(p: RankingParams, graph: BipartiteGraph) -> Objective:
+    """The ranking objective that the parameters describe."""
+    return LOSSES[p.rec_loss](p, graph)
+
+
+def scorer(p: RankingParams, graph: BipartiteGraph) -> Scorer:
+    """The scores that the parameters describe."""
+    temperature = Temperature(
+        p.rec_temperature, p.rec_temperature_end, p.rec_temperature_epochs, p.rec_temperature_learned
+    )
+    return Scorer(graph, p.rec_similarity, temperature, p.rec_item_bias)

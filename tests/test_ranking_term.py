@@ -1,0 +1,74 @@
+"""What the keys of the ranking component make, and which combinations are refused."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from recmodels.errors import ParamError
+from recmodels.experiments.session import resolve_train
+from recmodels.models.ranking_term import LOSSES, RankingParams
+from recmodels.objectives import BilateralRanking
+from tests.runs import options
+from tests.worlds import session, triples
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_loss_takes_its_name_and_its_weight(loss: str, tmp_path: Path) -> None:
+    model = session(tmp_path, model="LightGCN", rec_loss=loss, bpr_weight=0.25).model
+    assert isinstance(model.params, RankingParams)
+    assert model.weights()[loss] == 0.25
+    assert set(model.weights()) == {loss, "reg"}
+
+
+def test_every_learned_part_of_the_score_gets_a_gradient_and_is_saved(tmp_path: Path) -> None:
+    choice = {"rec_loss": "softmax", "rec_similarity": "cosine", "rec_temperature": 0.2}
+    of = session(tmp_path, model="LightGCN", rec_item_bias=True, rec_temperature_learned=True, **choice)
+    of.model.calculate_loss(triples(of)).backward()
+    for name in ("scorer.bias", "scorer.log_temperature"):
+        assert dict(of.model.named_parameters())[name].grad.abs().sum() > 0
+        assert name in of.model.state_dict()
+
+
+def test_a_scheduled_temperature_follows_the_epoch(tmp_path: Path) -> None:
+    choice = {"rec_loss": "softmax", "rec_temperature": 0.4, "rec_temperature_end": 0.1, "rec_temperature_epochs": 2}
+    model = session(tmp_path, model="LightGCN", **choice).model
+    seen = []
+    for epoch in range(4):
+        model.on_epoch_start(epoch)
+        seen.append(model.scorer.temperature)
+    assert seen == pytest.approx([0.4, 0.2, 0.1, 0.1])
+
+
+def test_the_ratio_of_bsl_reaches_it(tmp_path: Path) -> None:
+    model = session(tmp_path, model="NCL", rec_loss="bsl", bsl_ratio=2.5).model
+    (bsl,) = (o for o in model.objectives if isinstance(o, BilateralRanking))
+    assert bsl.ratio == 2.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rec_loss": "softmx"}, "rec_loss.*softmx.*softmax"),
+        ({"rec_temperature": 0.0}, "rec_temperature.*> 0.*0.0"),
+        ({"rec_temperature_learned": True, "rec_temperature_epochs": 3}, "rec_temperature_epochs: a learned"),
+        ({"rec_loss": "directau", "rec_item_bias": True}, "rec_loss: directau compares embeddings"),
+        ({"aggregation": "lightgcn+"}, r"aggregation.*'lightgcn\+\+', got 'lightgcn\+'"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ParamError, match=re.compile(message, re.DOTALL)):
+        resolve_train(options(tmp_path, model="LightGCN", **changes))
+
+
+def test_items_with_a_bias_are_ranked_by_it(tmp_path: Path) -> None:
+    model = session(tmp_path, model="LightGCN", rec_item_bias=True).model.eval()
+    plain = model.scored().split([model.n_users, model.n_items])
+    before = plain[0] @ plain[1].T
+    with torch.no_grad():
+        model.scorer.bias[3] = 50.0
+    model.train().eval()
+    after = model.scored().split([model.n_users, model.n_items])
+    assert torch.allclose((after[0] @ after[1].T - before)[:, 3], torch.tensor(50.0), atol=1e-4)
