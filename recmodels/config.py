@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
@@ -68,12 +68,14 @@ def resolve(
 ) -> Resolved:
     """Merges the layers and checks every key.
 
-    Layers, lowest first: RecBole's formats of data sets (`sample.yaml`), `overall.yaml`, `model/<model>.yaml`,
-    `dataset/<dataset>.yaml` (may be absent), the configuration files in their order, the overrides.
+    Layers, lowest first: RecBole's formats of data sets (`sample.yaml`), `overall.yaml`, `component/*.yaml` as far as
+    the model has their keys, `model/<model>.yaml`, `dataset/<dataset>.yaml` (may be absent), the configuration files in
+    their order, the overrides.
 
     Args:
-        source: a command line (see `parse_argv`), or overrides as flat names to plain data; `config_files` is then a
-            path or a list of paths. `model` and `dataset` come from here or from a configuration file.
+        source: a command line (see `parse_argv`), or overrides as flat names to plain data. `config_files` is then a
+            path or a list of paths; the name of a shipped preset (`preset/*.yaml`) counts as a path. `model` and
+            `dataset` come from here or from a configuration file.
         models: model name to its parameter class.
         defaults: `model` and `dataset` where neither the source nor a configuration file names them.
 
@@ -87,7 +89,7 @@ def resolve(
     outer, problems = _outer_layers(source)
     chosen, found = _names([Layer("defaults", dict(defaults)), *outer], models)
     problems += found
-    inner, found = _inner_layers(*chosen)
+    inner, found = _inner_layers(*chosen, models)
     values, origin = merge([*inner, *outer])
     for name in ("model", "dataset"):
         values.pop(name, None)
@@ -121,10 +123,21 @@ def _outer_layers(source: Sequence[str] | Mapping[str, Any]) -> tuple[list[Layer
     layers = []
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
         try:
-            layers.append(load_layer(Path(path), str(path)))
+            layers.append(_configuration_file(str(path)))
         except ParamError as error:
             problems.append(f"config_files: {error}")
     return [*layers, Layer(label, overrides)], problems
+
+
+def _configuration_file(path: str) -> Layer:
+    """A file, or the shipped preset of that name where there is no such file."""
+    presets = {file.name.removesuffix(".yaml"): file for file in (properties_root() / "preset").iterdir()}
+    if path in presets and not Path(path).is_file():
+        return load_layer(presets[path], f"properties/preset/{path}.yaml")
+    try:
+        return load_layer(Path(path), path)
+    except ParamError as error:
+        raise ParamError(f"{error}; shipped presets: {', '.join(sorted(presets))}{nearest(path, presets)}") from None
 
 
 def _names(outer: Sequence[Layer], models: Mapping[str, type[Params]]) -> tuple[tuple[str, str], list[str]]:
@@ -144,13 +157,14 @@ def _names(outer: Sequence[Layer], models: Mapping[str, type[Params]]) -> tuple[
     return (str(model or ""), dataset or ""), problems
 
 
-def _inner_layers(model: str, dataset: str) -> tuple[list[Layer], list[str]]:
+def _inner_layers(model: str, dataset: str, models: Mapping[str, type[Params]]) -> tuple[list[Layer], list[str]]:
     """The shipped layers; those of an unknown model or data set are left out."""
     root = properties_root()
-    sample = files("recbole") / "properties" / "dataset" / "sample.yaml"
+    components = sorted((root / "component").iterdir(), key=lambda file: file.name)
     sources: list[tuple[Traversable, str]] = [
-        (sample, "RecBole's sample.yaml"),
+        (files("recbole") / "properties" / "dataset" / "sample.yaml", "RecBole's sample.yaml"),
         (root / "overall.yaml", "properties/overall.yaml"),
+        *((file, f"properties/component/{file.name}") for file in components if model in models),
         (root / "model" / f"{model}.yaml", f"properties/model/{model}.yaml"),
         (root / "dataset" / f"{dataset}.yaml", f"properties/dataset/{dataset}.yaml"),
     ]
@@ -160,7 +174,13 @@ def _inner_layers(model: str, dataset: str) -> tuple[list[Layer], list[str]]:
             layers += [load_layer(source, name)] if source.is_file() else []
         except ParamError as error:
             problems.append(str(error))
-    return layers, problems
+    own = set(models[model].keys()) if model in models else set()
+    return [_part(layer, own) if "/component/" in layer.name else layer for layer in layers], problems
+
+
+def _part(layer: Layer, keys: Set[str]) -> Layer:
+    """A component's layer with the keys that the model has."""
+    return Layer(layer.name, {key: value for key, value in layer.values.items() if key in keys})
 
 
 def _key_problems(values: Mapping[str, Any], model: str, dataset: str, models: Mapping[str, type[Params]]) -> list[str]:

@@ -9,6 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recmodels import models
 from recmodels.config import resolve
 from recmodels.data_params import REFUSED, DataParams
 from recmodels.errors import ParamError
@@ -33,6 +34,7 @@ class Contrast(Plain):
 
 
 MODELS: dict[str, type[Params]] = {"LightGCN": Plain, "Contrast": Contrast}
+SHIPPED = {name: model.Params for name, model in models.MODELS.items()}
 NAMES = {"model": "LightGCN", "dataset": "ml-100k"}
 
 
@@ -65,6 +67,22 @@ def test_every_layer_is_read_in_order_and_remembered(tmp_path: Path) -> None:
         str(second),
         "command line",
     ]
+
+
+def test_a_component_gives_a_model_the_keys_it_has_and_no_others() -> None:
+    found = resolve({"model": "NCL", "dataset": "ml-100k"}, SHIPPED)
+    assert found.origin["rec_loss"] == "properties/component/ranking.yaml"
+    assert "rec_loss" not in resolve(NAMES, MODELS).values
+
+
+def test_a_shipped_preset_is_a_configuration_file_unless_there_is_a_file_of_its_name() -> None:
+    found = resolve(["--config_files=DirectAU", "--dataset=ml-100k", "--directau_gamma=2"], SHIPPED)
+    assert (found.model, found.values["rec_loss"], found.values["directau_gamma"]) == ("LightGCN", "directau", 2.0)
+    assert found.origin["rec_loss"] == "properties/preset/DirectAU.yaml"
+    with pytest.raises(ParamError, match="shipped presets: .*; did you mean 'DirectAU'"):
+        resolve(["--config_files=DirectAu", "--dataset=ml-100k"], SHIPPED)
+    Path("DirectAU").write_text("model: NCL\n")
+    assert resolve(["--config_files=DirectAU", "--dataset=ml-100k"], SHIPPED).model == "NCL"
 
 
 def test_values_are_every_key_of_model_run_and_data() -> None:
@@ -251,7 +269,8 @@ def test_recbole_is_told_everything_but_a_null_batch_size() -> None:
 
 def test_every_shipped_yaml_has_one_comment_per_key() -> None:
     root = properties_root()
-    shipped = [root / "overall.yaml", *(file for part in ("model", "dataset") for file in (root / part).iterdir())]
+    folders = [root / part for part in ("component", "model", "preset", "dataset")]
+    shipped = [root / "overall.yaml", *(file for folder in folders for file in folder.iterdir())]
     for file in shipped:
         keys = load_layer(file, file.name).values
         lines = file.read_text(encoding="utf-8").splitlines()

@@ -47,10 +47,12 @@ def _step(of: Session) -> None:
     torch.optim.SGD(of.model.weight_parameters(), lr=0.1).step()
 
 
-def test_the_keys_of_its_yaml_are_the_fields_of_its_params(name: str) -> None:
-    layer = load_layer(properties_root() / "model" / f"{name}.yaml", name)
+def test_the_keys_of_its_yaml_and_its_components_are_the_fields_of_its_params(name: str) -> None:
+    keys, components = set(MODELS[name].Params.keys()), (properties_root() / "component").iterdir()
+    own = load_layer(properties_root() / "model" / f"{name}.yaml", name).values
+    shared = [set(load_layer(file, file.name).values) for file in components]
     assert issubclass(MODELS[name].Params, Params)
-    assert sorted(layer.values) == sorted(MODELS[name].Params.keys())
+    assert set(own).union(*(part for part in shared if part & keys)) == keys
 
 
 def test_it_is_a_composition_that_scores_every_node(name: str, tmp_path: Path) -> None:

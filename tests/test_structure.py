@@ -12,8 +12,8 @@ from recmodels.models import MODELS
 # Lowest first. A unit (a module, or a package with all its modules) imports only units of lower layers and itself.
 LAYERS: list[set[str]] = [
     {"allocator", "errors", "records", "streams", "files", "typed_values", "graph", "losses"},
-    {"kernels", "costs", "params", "clustering", "sampling", "tables"},
-    {"sinkhorn", "scoring", "views", "layers", "run_params", "data_params", "compat"},
+    {"kernels", "costs", "params", "clustering", "sampling", "spectral"},
+    {"sinkhorn", "scoring", "tables", "views", "layers", "run_params", "data_params", "compat"},
     {"transport", "config", "data"},
     {"distances"},
     {"objectives"},

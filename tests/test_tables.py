@@ -35,3 +35,25 @@ def test_initialisation_follows_its_generator_only(init):
         weights.append(_table(init, seed)[1].weight)
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
+
+
+def test_the_svd_start_is_the_best_approximation_of_the_normalized_interactions():
+    graph, table = _table("svd")
+    adjacency = graph.normalized_adjacency(torch.float64).matrix().to_dense()
+    dense = adjacency[: graph.n_users, graph.n_users :]
+    u, s, vt = torch.linalg.svd(dense)
+    best = (u[:, :16] * s[:16]) @ vt[:16]
+    users, items = table.weight.detach().double().split([graph.n_users, graph.n_items])
+    rows, columns = graph.degrees.split([graph.n_users, graph.n_items])
+    torch.testing.assert_close(
+        (users @ items.T)[rows > 0][:, columns > 0], best[rows > 0][:, columns > 0], atol=1e-6, rtol=0
+    )
+    assert items[columns == 0].norm(dim=-1).min() > 0
+
+
+def test_the_svd_start_fills_a_table_wider_than_the_matrix():
+    graph = random_graph(n_users=6, n_items=5)
+    weight = PlainTable(graph, 16, "svd", torch.Generator().manual_seed(0)).weight
+    assert weight.shape == (11, 16)
+    assert weight.isfinite().all()
+    assert (weight[:, 4:] != 0).all()

@@ -6,19 +6,46 @@ import torch
 from torch import Tensor, nn
 
 from recmodels.graph import BipartiteGraph
+from recmodels.spectral import normalized_interactions, truncated_svd
 
-INITIALIZATIONS: dict[str, Callable[..., Tensor]] = {
-    "xavier_uniform": nn.init.xavier_uniform_,
-    "xavier_normal": nn.init.xavier_normal_,
-    "normal": lambda weight, generator: nn.init.normal_(weight, std=0.1, generator=generator),
+
+def _by_side(fill: Callable[..., Tensor]) -> Callable[[BipartiteGraph, int, torch.Generator], Tensor]:
+    """Fills each side by itself: Xavier's bound depends on the number of rows, and RecBole keeps two tables."""
+
+    def init(graph: BipartiteGraph, width: int, generator: torch.Generator) -> Tensor:
+        return torch.cat([fill(torch.empty(n, width), generator=generator) for n in (graph.n_users, graph.n_items)])
+
+    return init
+
+
+_xavier_uniform = _by_side(nn.init.xavier_uniform_)
+
+
+def _svd(graph: BipartiteGraph, width: int, generator: torch.Generator) -> Tensor:
+    """`U S^1/2` and `V S^1/2` of the normalized interactions, whose inner products are their best approximation.
+
+    Rows without interactions, and columns beyond the rank of the matrix, are Xavier's.
+    """
+    start = _xavier_uniform(graph, width, generator)
+    rank = min(width, graph.n_users - 1, graph.n_items - 1)
+    u, s, v = truncated_svd(normalized_interactions(graph), rank, generator)
+    rows = graph.degrees > 0
+    start[rows, :rank] = (torch.cat([u, v]) * s.sqrt()).to(start.dtype)[rows]
+    return start
+
+
+INITIALIZATIONS: dict[str, Callable[[BipartiteGraph, int, torch.Generator], Tensor]] = {
+    "xavier_uniform": _xavier_uniform,
+    "xavier_normal": _by_side(nn.init.xavier_normal_),
+    "normal": _by_side(lambda weight, generator: nn.init.normal_(weight, std=0.1, generator=generator)),
+    "svd": _svd,
 }
 
 
 class PlainTable(nn.Module):
     """Ego embeddings as one (N, d) weight, users above items.
 
-    Each side is initialised by itself, because the bound of a Xavier initialisation depends on the number of rows and
-    RecBole keeps two tables. Called with nothing it returns the weight itself: no copy, no concatenation.
+    Called with nothing it returns the weight itself: no copy, no concatenation.
 
     Args:
         graph: gives the number of users and items.
@@ -29,10 +56,7 @@ class PlainTable(nn.Module):
 
     def __init__(self, graph: BipartiteGraph, width: int, init: str, generator: torch.Generator) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(graph.n_nodes, width))
-        with torch.no_grad():
-            for side in self.weight.split([graph.n_users, graph.n_items]):
-                INITIALIZATIONS[init](side, generator=generator)
+        self.weight = nn.Parameter(INITIALIZATIONS[init](graph, width, generator))
 
     def forward(self) -> Tensor:
         """(N, d) ego embeddings."""

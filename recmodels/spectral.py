@@ -1,0 +1,43 @@
+"""Truncated singular value decompositions of sparse matrices."""
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix
+from scipy.sparse.linalg import svds
+from torch import Tensor
+
+from recmodels.graph import BipartiteGraph
+
+
+def normalized_interactions(graph: BipartiteGraph) -> csr_matrix:
+    """`Du^-1/2 R Di^-1/2`, (n_users, n_items) float64, padding included: the upper right block of the adjacency."""
+    adjacency = graph.normalized_adjacency(torch.float64)
+    end = int(graph.indptr[graph.n_users])
+    columns, values = graph.indices[:end] - graph.n_users, adjacency.values[:end]
+    shape = (graph.n_users, graph.n_items)
+    return csr_matrix((values.numpy(), columns.numpy(), graph.indptr[: graph.n_users + 1].numpy()), shape)
+
+
+def truncated_svd(matrix: csr_matrix, rank: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """The largest singular values of a sparse matrix and their vectors, by implicitly restarted Lanczos.
+
+    Args:
+        matrix: (m, n) floating.
+        rank: k, 1 <= k < min(m, n).
+        generator: gives the start vector; the result depends on it by rounding only.
+
+    Returns:
+        U (m, k), S (k,) descending and V (n, k), float64. The entry of largest size of each column of U is positive.
+
+    Raises:
+        ValueError: k is out of range.
+    """
+    limit = min(matrix.shape)
+    if not 1 <= rank < limit:
+        raise ValueError(f"rank must lie in [1, {limit}), got {rank}")
+    start = torch.rand(limit, generator=generator, dtype=torch.float64).numpy()
+    u, s, vt = svds(matrix.astype(np.float64), k=rank, v0=start)
+    order = np.argsort(-s)
+    u, s, v = u[:, order], s[order], vt[order].T
+    sign = np.sign(u[np.abs(u).argmax(0), np.arange(rank)])
+    return tuple(torch.from_numpy(np.ascontiguousarray(part)) for part in (u * sign, s, v * sign))  # type: ignore[return-value]
