@@ -67,10 +67,13 @@ class PropagationView(nn.Module):
         """
         hops = [ego]
         for _ in range(self.n_hops + self.n_extra_hops):
-            source = F.normalize(hops[-1], dim=-1) if self.aggregation.is_unit else hops[-1]
-            hops.append(propagate(self.adjacency, source))
+            hops.append(self.next_hop(hops[-1]))
         final = self._read_out(hops[: self.n_hops + 1])
         return Encoding(ego, tuple(hops), final, final)
+
+    def next_hop(self, hop: Tensor) -> Tensor:
+        """(N, d) embeddings after one more propagation."""
+        return propagate(self.adjacency, F.normalize(hop, dim=-1) if self.aggregation.is_unit else hop)
 
     def _read_out(self, hops: list[Tensor]) -> Tensor:
         """(N, d) weighted mean of the hops."""
@@ -130,15 +133,15 @@ class MeanView(nn.Module):
 
 
 class NextHopView(nn.Module):
-    """One more propagation of the last hop."""
+    """One more propagation of the last hop, as the encoder does it."""
 
-    def __init__(self, adjacency: Adjacency) -> None:
+    def __init__(self, encoder: PropagationView) -> None:
         super().__init__()
-        self.adjacency = adjacency
+        self.encoder = encoder
 
     def forward(self, encoding: Encoding, nodes: Tensor) -> Tensor:
         """(M,) node ids to (M, d)."""
-        return gather(propagate(self.adjacency, encoding.hops[-1]), nodes)
+        return gather(self.encoder.next_hop(encoding.hops[-1]), nodes)
 
 
 class AttentionView(nn.Module):
@@ -199,13 +202,13 @@ def view_problem(text: str, n_hops: int) -> str | None:
     return None
 
 
-def node_view(text: str, graph: BipartiteGraph, adjacency: Adjacency, width: int) -> nn.Module:
+def node_view(text: str, graph: BipartiteGraph, encoder: PropagationView, width: int) -> nn.Module:
     """The node view that a text names; the text is one for which `view_problem` is None.
 
     Args:
         text: see `view_problem`.
         graph: the training graph, for `gat`.
-        adjacency: normalised, for `next`.
+        encoder: what made the hops, for `next`.
         width: d of the embeddings, for `gat`.
     """
     match = _VIEW.fullmatch(text)
@@ -215,4 +218,4 @@ def node_view(text: str, graph: BipartiteGraph, adjacency: Adjacency, width: int
         return MeanView(int(match["first"]), int(match["last"]))
     if match["kind"] == "hop":
         return HopView(int(match["hop"]))
-    return AttentionView(graph, width, int(match["hop"])) if match["kind"] == "gat" else NextHopView(adjacency)
+    return AttentionView(graph, width, int(match["hop"])) if match["kind"] == "gat" else NextHopView(encoder)

@@ -31,8 +31,13 @@ def _ego(graph: BipartiteGraph) -> Tensor:
     return torch.randn(graph.n_nodes, WIDTH, dtype=torch.float64, generator=generator).requires_grad_()
 
 
+def _encoder(graph: BipartiteGraph, n_extra_hops: int = 0) -> PropagationView:
+    return PropagationView(graph.normalized_adjacency(torch.float64), N_HOPS, n_extra_hops)
+
+
 def _encoded(graph: BipartiteGraph, n_extra_hops: int = 0) -> Encoding:
-    return PropagationView(graph.normalized_adjacency(torch.float64), N_HOPS, n_extra_hops)(_ego(graph))
+    encoded: Encoding = _encoder(graph, n_extra_hops)(_ego(graph))
+    return encoded
 
 
 def _edges(graph: BipartiteGraph) -> Tensor:
@@ -114,10 +119,18 @@ def test_mean_views_average_both_ends_and_what_is_between(first: int, last: int)
 def test_the_next_hop_is_one_multiplication_more() -> None:
     graph = random_graph()
     encoding = _encoded(graph)
-    view = NextHopView(graph.normalized_adjacency(torch.float64))
+    view = NextHopView(_encoder(graph))
     want = (_dense(graph) @ encoding.hops[-1])[NODES]
     assert_close(view(encoding, NODES), want, atol=1e-12, rtol=1e-12)
     assert_close(view(encoding, NODES), _encoded(graph, 1).hops[-1][NODES], atol=1e-12, rtol=1e-12)
+
+
+def test_the_next_hop_is_the_encoders_whatever_its_aggregation() -> None:
+    graph, aggregation = random_graph(), Aggregation(0.6, -0.1, True, 0.2)
+    encoder = PropagationView(aggregation.adjacency(graph).double(), N_HOPS, 1, aggregation)
+    encoding = encoder(torch.randn(graph.n_nodes, WIDTH, generator=torch.Generator().manual_seed(3)).double())
+    shorter = encoding._replace(hops=encoding.hops[:-1])
+    assert torch.equal(NextHopView(encoder)(shorter, NODES), encoding.hops[-1][NODES])
 
 
 @pytest.mark.parametrize("nodes", [torch.arange(16), NODES], ids=["all", "some"])
@@ -140,9 +153,9 @@ def test_attention_over_asked_nodes_is_pyg_gatconv_over_the_graph(nodes: Tensor)
 @pytest.mark.parametrize("text", ["hop:0", "hop:-1", "hop:3", "mean:0-3", "mean:2-2", "next", "gat:0", "gat:-2"])
 def test_every_form_names_a_view_that_passes_gradients_to_all_it_parts(text: str) -> None:
     graph = random_graph()
-    encoding, adjacency = _encoded(graph), graph.normalized_adjacency(torch.float64)
+    encoding = _encoded(graph)
     assert view_problem(text, N_HOPS) is None
-    layer = node_view(text, graph, adjacency, WIDTH).double()
+    layer = node_view(text, graph, _encoder(graph), WIDTH).double()
     view: NodeView = layer
     out = view(encoding, NODES)
     assert out.shape == (len(NODES), WIDTH)
@@ -153,7 +166,7 @@ def test_every_form_names_a_view_that_passes_gradients_to_all_it_parts(text: str
 
 def test_the_forms_name_the_views_with_their_numbers() -> None:
     graph = random_graph()
-    make = lambda text: node_view(text, graph, graph.normalized_adjacency(), WIDTH)  # noqa: E731
+    make = lambda text: node_view(text, graph, _encoder(graph), WIDTH)  # noqa: E731
     assert repr(make("hop:-2")) == "HopView(-2)"
     assert repr(make("mean:1-3")) == "MeanView(1..3)"
     assert isinstance(make("next"), NextHopView)
@@ -171,7 +184,7 @@ def test_an_unknown_form_is_an_error_that_lists_the_forms(text: str) -> None:
     assert view_problem(text, N_HOPS) == want
     graph = random_graph()
     with pytest.raises(ValueError, match=re.escape(want)):
-        node_view(text, graph, graph.normalized_adjacency(), WIDTH)
+        node_view(text, graph, _encoder(graph), WIDTH)
 
 
 @pytest.mark.parametrize("text", ["hop:4", "hop:-5", "gat:4", "gat:-5", "mean:0-4", "mean:5-6"])

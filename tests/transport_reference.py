@@ -45,9 +45,10 @@ class World:
         adjacency = self.graph.normalized_adjacency(torch.float64)
         generator = torch.Generator().manual_seed(1)
         ego = torch.randn(self.graph.n_nodes, WIDTH, dtype=torch.float64, generator=generator)
-        self.encoding: Encoding = PropagationView(adjacency, N_HOPS)(ego.requires_grad_())
+        encoder = PropagationView(adjacency, N_HOPS)
+        self.encoding: Encoding = encoder(ego.requires_grad_())
         torch.manual_seed(5)  # attention layers draw from the global stream
-        self.objective = subgraph_transport(self.params, self.graph, adjacency, WIDTH).double()
+        self.objective = subgraph_transport(self.params, self.graph, encoder, WIDTH).double()
 
     def start(self, epoch: int = 0, seed: int = SEED) -> SubgraphTransport:
         """The objective at the start of an epoch."""

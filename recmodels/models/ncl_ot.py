@@ -29,5 +29,5 @@ class NCL_OT(NCL):  # noqa: N801  (published spelling)
     def build(self, p: Params, graph: BipartiteGraph) -> Parts:  # type: ignore[override]  # a model reads its own keys
         """NCL's parts and one objective more."""
         parts = super().build(p, graph)
-        transport = subgraph_transport(p, graph, parts.encoder.adjacency, p.embedding_size)
+        transport = subgraph_transport(p, graph, parts.encoder, p.embedding_size)
         return parts._replace(objectives=[*parts.objectives, transport])

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from recmodels.distances import Geometry, GromovSolver, TransportDistance
-from recmodels.graph import Adjacency, BipartiteGraph
+from recmodels.graph import BipartiteGraph
 from recmodels.losses import distance_bce, distance_infonce
 from recmodels.objectives import DistanceContrast, SubgraphTransport
 from recmodels.objectives.subgraph_transport import Sampler
 from recmodels.params import Params, param
 from recmodels.sampling import BfsSampler, HopSampler
 from recmodels.transport import Solver
-from recmodels.views import node_view, view_problem
+from recmodels.views import PropagationView, node_view, view_problem
 
 LOSSES = {"infonce": distance_infonce, "bce": distance_bce}
 SAMPLERS: dict[str, Callable[[BipartiteGraph, int, int], Sampler]] = {
@@ -109,17 +109,17 @@ class TransportParams(Params):
 
 
 def subgraph_transport(
-    p: TransportParams, graph: BipartiteGraph, adjacency: Adjacency, width: int
+    p: TransportParams, graph: BipartiteGraph, encoder: PropagationView, width: int
 ) -> SubgraphTransport:
     """The transport objective that the parameters describe.
 
     Args:
         p: the component's keys.
         graph: the training graph.
-        adjacency: normalised, of the encoder.
+        encoder: of the model.
         width: d of the embeddings.
     """
-    view_a, view_b = (node_view(text, graph, adjacency, width) for text in (p.ot_view_a, p.ot_view_b))
+    view_a, view_b = (node_view(text, graph, encoder, width) for text in (p.ot_view_a, p.ot_view_b))
     return SubgraphTransport(
         _pools(p, graph),
         SAMPLERS[p.ot_sampler](graph, p.ot_hop1, p.ot_hop2),
