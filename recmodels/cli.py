@@ -30,13 +30,13 @@ usage: python run_recbole.py [--model=NAME] [--dataset=NAME] [--config_files='A.
   --model=NAME          {models} (default NCL_OT)
   --dataset=NAME        a folder under --data_path with NAME.inter (default ml-100k, bundled with recbole)
   --data_path=DIR       folder of the data sets (default dataset/)
-  --config_files=FILES  YAML files, separated by spaces or commas; later ones win
+  --config_files=FILES  YAML files or names of shipped presets, separated by spaces or commas; later ones win
   --run_dir=DIR         folder of this run (default runs/<model>-<dataset>-<time>-<hash>)
   --resume=RUN_DIR      continue an interrupted run after its last finished epoch
-  --KEY=VALUE           any key of properties/overall.yaml, properties/model/NAME.yaml, or a data set's, e.g.
+  --KEY=VALUE           any key of properties/overall.yaml, model/NAME.yaml, component/*.yaml, or a data set's, e.g.
                         --learning_rate=0.002 --n_layers=2 --ot_weight=0 --epochs=50 --show_progress=False
 
-Layers, later ones win: overall.yaml, model/*.yaml, dataset/*.yaml, --config_files, command line.
+Layers, later ones win: overall.yaml, component/*.yaml, model/*.yaml, dataset/*.yaml, --config_files, command line.
 Exit codes: 0 done, 1 training failed (see the diagnosis it names), 2 something you can mend.
 """
 

@@ -94,7 +94,8 @@ def test_every_training_command_of_the_readme_resolves(checkout, tmp_path):
         given = parse_argv(shlex.split(line)[2:])
         given.pop("run_dir", None)
         resolved = _resolve(given)
-        assert resolved.model == given.get("model", DEFAULTS["model"]), line
+        preset = "--config_files=DirectAU" in line
+        assert resolved.model == given.get("model", "LightGCN" if preset else DEFAULTS["model"]), line
 
 
 def _resolve(given):
