@@ -20,7 +20,7 @@ from benchmarks.side import Settings, Side
 from benchmarks.worker import Worker
 
 # Models that are measured in turns with each other, because their rows are compared.
-GROUPS = (("LightGCN",), ("NCL", "NCL_OT"))
+GROUPS = (("LightGCN",), ("NCL", "NCL_OT"), ("SGL", "SimGCL", "XSimGCL", "LightGCL"))
 SIDES: dict[str, type[Side]] = {"ours": OurSide, "RecBole": RecboleSide}
 COLUMNS = {
     "model": ("model", ""),

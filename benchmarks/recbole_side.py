@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from recbole.data.dataloader import TrainDataLoader
 from recbole.data.utils import create_samplers
-from recbole.model.general_recommender import NCL, LightGCN
+from recbole.model.general_recommender import NCL, SGL, LightGCN
 from recbole.trainer import NCLTrainer, Trainer
 from recbole.utils import init_seed
 
@@ -26,7 +26,7 @@ from recmodels.data.loading import load_dataset
 from recmodels.data.split import fingerprint
 from recmodels.streams import global_streams
 
-CLASSES = {"LightGCN": (LightGCN, Trainer), "NCL": (NCL, NCLTrainer)}
+CLASSES = {"LightGCN": (LightGCN, Trainer), "NCL": (NCL, NCLTrainer), "SGL": (SGL, Trainer)}
 
 
 class CpuKmeans(faiss.Kmeans):
@@ -52,7 +52,7 @@ def cpu_kmeans() -> Iterator[None]:
 
 
 class RecboleSide(Side):
-    """RecBole's LightGCN or NCL with RecBole's trainer, loader and sampler, on our side's split and with its values."""
+    """A model of RecBole's with RecBole's trainer, loader and sampler, on our side's split and with its values."""
 
     def __init__(self, settings: Settings) -> None:
         resolved, (model_class, trainer_class) = settings.resolved(), CLASSES[settings.model]

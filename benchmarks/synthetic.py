@@ -84,6 +84,7 @@ class SyntheticModel:
         self.generator = stream(seed, "batches")
         resolved = resolve_train({"model": name, "dataset": "synthetic", "seed": seed})
         self.parts = _build(name, resolved.params, self.graph, seed)
+        self.parts.encoder.on_epoch_start(0, stream(seed, "encoder"))
         self.objectives = [o for o in self.parts.objectives if o.weight != 0]
         for objective in self.objectives:
             _start(objective, self.parts, stream(seed, objective.name))

@@ -139,6 +139,32 @@ class BipartiteGraph:
         keys = left * self.n_nodes + right
         return self._edge_keys[torch.searchsorted(self._edge_keys, keys)] == keys
 
+    @property
+    def n_edges(self) -> int:
+        """E, each edge counted once; edge k is the k-th entry of the rows of the users."""
+        return self.indices.numel() // 2
+
+    @cached_property
+    def ends(self) -> Tensor:
+        """(2, E) int64 user and item node id of each edge."""
+        users = torch.repeat_interleave(torch.arange(self.n_users), self.degrees[: self.n_users])
+        return torch.stack([users, self.indices[: self.n_edges]])
+
+    @cached_property
+    def _edge_of_entry(self) -> Tensor:
+        """(2 * E,) int64, the edge of each CSR entry; sorting by item keeps users ascending, as the rows have them."""
+        return torch.cat([torch.arange(self.n_edges), torch.argsort(self.ends[1], stable=True)])
+
+    def with_edges(self, keep: Tensor) -> "BipartiteGraph":
+        """A graph with the same nodes and some of the edges, in O(E); this one stays as it is.
+
+        Args:
+            keep: (E,) bool, whether each edge stays.
+        """
+        is_kept = keep[self._edge_of_entry]
+        before = torch.cat([keep.new_zeros(1, dtype=torch.int64), is_kept.cumsum(0)])
+        return BipartiteGraph(self.n_users, self.n_items, before[self.indptr], self.indices[is_kept])
+
     def normalized_adjacency(
         self, dtype: torch.dtype = torch.float32, target: float = 0.5, source: float = 0.5
     ) -> Adjacency:

@@ -67,13 +67,25 @@ class PropagationView(nn.Module):
         """
         hops = [ego]
         for _ in range(self.n_hops + self.n_extra_hops):
-            hops.append(self.next_hop(hops[-1]))
+            hops.append(self.next_hop(hops[-1], len(hops)))
         final = self._read_out(hops[: self.n_hops + 1])
         return Encoding(ego, tuple(hops), final, final)
 
-    def next_hop(self, hop: Tensor) -> Tensor:
-        """(N, d) embeddings after one more propagation."""
-        return propagate(self.adjacency, F.normalize(hop, dim=-1) if self.aggregation.is_unit else hop)
+    def next_hop(self, hop: Tensor, number: int) -> Tensor:
+        """(N, d) embeddings of hop `number`, which is one propagation after the hop that is given."""
+        return propagate(self.adjacency_of(number), F.normalize(hop, dim=-1) if self.aggregation.is_unit else hop)
+
+    def adjacency_of(self, number: int) -> Adjacency:
+        """What hop `number` >= 1 is propagated by."""
+        return self.adjacency
+
+    def on_epoch_start(self, epoch: int, generator: torch.Generator) -> None:
+        """Called before the first batch of an epoch; a perturbed view draws here.
+
+        Args:
+            epoch: 0-based.
+            generator: stream of this epoch.
+        """
 
     def _read_out(self, hops: list[Tensor]) -> Tensor:
         """(N, d) weighted mean of the hops."""
@@ -141,7 +153,7 @@ class NextHopView(nn.Module):
 
     def forward(self, encoding: Encoding, nodes: Tensor) -> Tensor:
         """(M,) node ids to (M, d)."""
-        return gather(self.encoder.next_hop(encoding.hops[-1]), nodes)
+        return gather(self.encoder.next_hop(encoding.hops[-1], len(encoding.hops)), nodes)
 
 
 class AttentionView(nn.Module):

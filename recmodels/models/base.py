@@ -77,9 +77,10 @@ class GraphRecommender(GeneralRecommender):
         return stream(self.seed, name, epoch)
 
     def on_epoch_start(self, epoch: int) -> None:
-        """Tells every active objective that an epoch begins."""
+        """Tells the scorer, the encoder and every active objective that an epoch begins."""
         self.epoch = epoch
         self.scorer.on_epoch_start(epoch)
+        self.encoder.on_epoch_start(epoch, self.stream("encoder", epoch))
         ego = self.table().detach()
         for objective in self.active_objectives():
             objective.on_epoch_start(epoch, ego, self.stream(objective.name, epoch))

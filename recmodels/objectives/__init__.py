@@ -11,8 +11,24 @@ from recmodels.objectives.ranking import (
     SoftmaxRanking,
 )
 from recmodels.objectives.subgraph_transport import DistanceContrast, SubgraphTransport
+from recmodels.objectives.view_contrast import (
+    CANDIDATES,
+    REDUCTIONS,
+    ContrastForm,
+    HopContrast,
+    LowRankContrast,
+    PairContrast,
+    ViewContrast,
+)
 
 __all__ = [
+    "CANDIDATES",
+    "REDUCTIONS",
+    "ContrastForm",
+    "HopContrast",
+    "LowRankContrast",
+    "PairContrast",
+    "ViewContrast",
     "AlignmentUniformity",
     "BilateralRanking",
     "DistanceContrast",

@@ -1,0 +1,37 @@
+"""The keys that the contrastive models share."""
+
+from dataclasses import dataclass
+
+from recmodels.models.lightgcn import LightGCN
+from recmodels.objectives import CANDIDATES, REDUCTIONS, ContrastForm
+from recmodels.params import param
+from recmodels.views import PropagationView
+
+
+@dataclass(frozen=True)
+class ContrastParams(LightGCN.Params):
+    """LightGCN's keys and those of one contrast between embeddings."""
+
+    ssl_weight: float = param(ge=0)
+    ssl_reduction: str = param(choices=REDUCTIONS)
+    ssl_candidates: str = param(choices=CANDIDATES)
+
+    def form(self, temperature: float) -> ContrastForm:
+        """Reduction and candidates as given, at a temperature."""
+        return ContrastForm(temperature, self.ssl_reduction, self.ssl_candidates)
+
+
+@dataclass(frozen=True)
+class NoiseParams(ContrastParams):
+    """Also the keys of noise on the hops."""
+
+    temperature: float = param(gt=0)
+    eps: float = param(ge=0)
+    readout_ego: bool = param()
+
+    def read_out(self, encoder: PropagationView) -> PropagationView:
+        """The encoder with or without hop 0 in its readout; LightGCN++ has a share of its own for it."""
+        if self.readout_ego or self.aggregation != "lightgcn":
+            return encoder
+        aggregation = encoder.aggregation._replace(ego_share=0.0)
+        return PropagationView(encoder.adjacency, encoder.n_hops, encoder.n_extra_hops, aggregation)

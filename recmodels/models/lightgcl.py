@@ -1,0 +1,40 @@
+"""LightGCL."""
+
+from dataclasses import dataclass
+
+from recmodels.graph import BipartiteGraph
+from recmodels.models.base import Parts
+from recmodels.models.contrast_terms import ContrastParams
+from recmodels.models.lightgcn import LightGCN
+from recmodels.objectives import LowRankContrast
+from recmodels.params import param
+from recmodels.perturbed_views import DroppedView, LowRankView
+
+
+class LightGCL(LightGCN):
+    """LightGCN with a contrast of every hop with its propagation by a truncated singular value decomposition.
+
+    Source: Cai et al. 2023, "LightGCL: Simple Yet Effective Graph Contrastive Learning for Recommendation", section 3.
+    Weights: `ssl_weight` (the paper's lambda_1) multiplies a *sum* over the batch and the hops, against all nodes of
+    the side. Deviations from the paper: hops are linear, without LeakyReLU and residuals, as in the authors' released
+    code, and the readout is their mean; BPR in place of the hinge loss; edges are dropped once an epoch, in both
+    directions, and the rest is normalized by its own degrees; anchors are the users and positive items of the batch;
+    the candidates include the padding row; the regularizer is RecBole's. The released code, and RecBole-GNN's,
+    contrast unscaled inner products of the readouts instead: their weights and temperatures belong to another loss.
+    """
+
+    @dataclass(frozen=True)
+    class Params(ContrastParams):
+        """Keys of `properties/model/LightGCL.yaml`."""
+
+        temp: float = param(gt=0)
+        dropout: float = param(ge=0, lt=1)
+        q: int = param(ge=1)
+
+    def build(self, p: Params, graph: BipartiteGraph) -> Parts:  # type: ignore[override]  # a model reads its own keys
+        """LightGCN's parts, its encoder on dropped graphs, and the contrast with the low-rank graph."""
+        parts = super().build(p, graph)
+        encoder = DroppedView(parts.encoder, graph, "edge", p.dropout) if p.dropout else parts.encoder
+        view = LowRankView(graph, p.q, self.stream("svd"))
+        contrast = LowRankContrast(graph, view, p.form(p.temp), p.ssl_weight)
+        return parts._replace(encoder=encoder, objectives=[*parts.objectives, contrast])
