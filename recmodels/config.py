@@ -69,8 +69,8 @@ def resolve(
     """Merges the layers and checks every key.
 
     Layers, lowest first: RecBole's formats of data sets (`sample.yaml`), `overall.yaml`, `component/*.yaml` as far as
-    the model has their keys, `model/<model>.yaml`, `dataset/<dataset>.yaml` (may be absent), the configuration files in
-    their order, the overrides.
+    the model has their keys, `model/<model>.yaml` (of a model of RecBole's own its YAML), `dataset/<dataset>.yaml` (may
+    be absent), the configuration files in their order, the overrides.
 
     Args:
         source: a command line (see `parse_argv`), or overrides as flat names to plain data. `config_files` is then a
@@ -160,12 +160,15 @@ def _names(outer: Sequence[Layer], models: Mapping[str, type[Params]]) -> tuple[
 def _inner_layers(model: str, dataset: str, models: Mapping[str, type[Params]]) -> tuple[list[Layer], list[str]]:
     """The shipped layers; those of an unknown model or data set are left out."""
     root = properties_root()
+    recbole = files("recbole") / "properties"
+    own, theirs = (folder / "model" / f"{model}.yaml" for folder in (root, recbole))
     components = sorted((root / "component").iterdir(), key=lambda file: file.name)
     sources: list[tuple[Traversable, str]] = [
-        (files("recbole") / "properties" / "dataset" / "sample.yaml", "RecBole's sample.yaml"),
+        (recbole / "dataset" / "sample.yaml", "RecBole's sample.yaml"),
         (root / "overall.yaml", "properties/overall.yaml"),
         *((file, f"properties/component/{file.name}") for file in components if model in models),
-        (root / "model" / f"{model}.yaml", f"properties/model/{model}.yaml"),
+        (own, f"properties/model/{model}.yaml"),
+        *([(theirs, f"RecBole's {model}.yaml")] if model in models and not own.is_file() else []),
         (root / "dataset" / f"{dataset}.yaml", f"properties/dataset/{dataset}.yaml"),
     ]
     layers, problems = [], []
@@ -174,8 +177,8 @@ def _inner_layers(model: str, dataset: str, models: Mapping[str, type[Params]]) 
             layers += [load_layer(source, name)] if source.is_file() else []
         except ParamError as error:
             problems.append(str(error))
-    own = set(models[model].keys()) if model in models else set()
-    return [_part(layer, own) if "/component/" in layer.name else layer for layer in layers], problems
+    keys = set(models[model].keys()) if model in models else set()
+    return [_part(layer, keys) if "/component/" in layer.name else layer for layer in layers], problems
 
 
 def _part(layer: Layer, keys: Set[str]) -> Layer:

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from recmodels.experiments.run import evaluate_untrained, stored_result, train
+from recmodels.experiments.run import evaluate_unsaved, evaluate_untrained, stored_result, train
 from recmodels.experiments.session import resolve_train
 from recmodels.params import raise_all
-from recmodels.training.baselines import run_baseline
 
 METRIC = "recall@10"
 
@@ -39,10 +38,10 @@ def demo(overrides: Mapping[str, Any], run_dir: str | None = None) -> dict[str, 
     folder = train(resolved, run_dir)
     trained = stored_result(folder)
     assert trained is not None  # `train` returns once it is written
-    popularity = run_baseline("Pop", resolved.recbole_values(), resolved.run.split_seed, str(folder))
-    assert popularity.split_sha256 == trained["split_sha256"]
+    same = resolved.run.as_values() | resolved.data.as_values()
+    popularity = resolve_train({**same, "model": "Pop", "dataset": resolved.dataset, "guard_nonfinite": "raise"})
     return {
-        "popularity": popularity.test[METRIC],
+        "popularity": evaluate_unsaved(popularity, folder)[METRIC],
         "untrained": evaluate_untrained(resolved, folder)[METRIC],
         "trained": trained["test"][METRIC],
     }

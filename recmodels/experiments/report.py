@@ -12,7 +12,9 @@ import psutil
 
 import recmodels
 from recmodels.data.split import raw_users
+from recmodels.experiments.hardware import hardware
 from recmodels.experiments.session import Session
+from recmodels.training.closed_form import PlainTrainer
 from recmodels.training.curves import Curves
 from recmodels.training.trainer import Trainer
 
@@ -27,13 +29,14 @@ _SUMMARY_METRICS = ("recall", "ndcg")
 
 def describe_session(session: Session, folder: Path) -> str:
     """Model, data, split and folder, for the start of the log."""
-    graph, resolved = session.model.graph, session.resolved
+    data, resolved = session.splits.dataset, session.resolved
     sizes = {name: len(part.dataset) for name, part in zip(("train", "valid", "test"), session.splits[:3], strict=True)}
+    extent = "fitted at once" if is_fitted_at_once(session) else f"{n_parameters(session):,} parameters"
     lines = [
-        f"{resolved.model} on {resolved.dataset}: {graph.n_users - 1:,} users, {graph.n_items - 1:,} items, "
+        f"{resolved.model} on {resolved.dataset}: {data.user_num - 1:,} users, {data.item_num - 1:,} items, "
         + ", ".join(f"{size:,} {name}" for name, size in sizes.items()),
         f"split {session.splits.sha256[:12]} (split_seed {resolved.run.split_seed}), seed {resolved.run.seed}, "
-        f"{n_parameters(session):,} parameters, device {session.model.device}",
+        f"{extent}, device {session.model.device}",
         repr(session.model),
         f"run folder: {folder}",
     ]
@@ -51,15 +54,18 @@ def describe_test(session: Session, test: dict[str, float], best_epoch: int, fol
         name.ljust(24) + "".join(f"{test[f'{name}@{k}']:.{run.metric_decimal_place}f}".rjust(10) for k in topk)
         for name in shown
     ]
-    files = f"result.json, curves.csv, curves.png, test_users.npz, checkpoint.pt, log.txt in {folder}"
+    shown_files = ("result.json", "curves.csv", "curves.png", "test_users.npz", "checkpoint.pt", "log.txt")
+    files = f"{', '.join(name for name in shown_files if (folder / name).is_file())} in {folder}"
     again = f"evaluate again: recmodels evaluate {folder}"
     return "\n".join(["", header, *rows, "", files, again])
 
 
-def result(session: Session, trainer: Trainer, best: dict[str, Any], test: dict[str, float]) -> dict[str, Any]:
+def result(
+    session: Session, trainer: Trainer | PlainTrainer, best: dict[str, Any], test: dict[str, float]
+) -> dict[str, Any]:
     """The content of `result.json`; metrics are not rounded."""
     resolved = session.resolved
-    rows = next(c for c in trainer.callbacks if isinstance(c, Curves)).rows
+    seconds = _seconds(trainer)
     return {
         "model": resolved.model,
         "dataset": resolved.dataset,
@@ -67,19 +73,34 @@ def result(session: Session, trainer: Trainer, best: dict[str, Any], test: dict[
         "split_seed": resolved.run.split_seed,
         "split_sha256": session.splits.sha256,
         "best_epoch": best["epoch"],
-        "epochs_run": len(rows),
+        "epochs_run": len(seconds),
         "best_valid": best["valid"],
         "test": test,
-        "seconds_per_epoch": statistics.median(row["seconds"] for row in rows),
+        "seconds_per_epoch": statistics.median(seconds),
         "peak_rss_mb": peak_rss_mb(),
         "n_parameters": n_parameters(session),
+        "hardware": hardware(session.model.device),
         "versions": versions(),
     }
 
 
 def n_parameters(session: Session) -> int:
-    """Number of trained numbers, the padding rows included."""
+    """Number of trained numbers, the padding rows included; of a model that is fitted at once, those it found."""
+    if is_fitted_at_once(session):
+        return int(session.model.n_fitted)
     return sum(p.numel() for p in session.model.parameters() if p.requires_grad)
+
+
+def is_fitted_at_once(session: Session) -> bool:
+    """Whether the model has a `fit()` instead of epochs."""
+    return hasattr(session.model, "fit")
+
+
+def _seconds(trainer: Trainer | PlainTrainer) -> list[float]:
+    """Seconds of every epoch, those before a resumption included."""
+    if isinstance(trainer, PlainTrainer):
+        return trainer.seconds
+    return [row["seconds"] for row in next(c for c in trainer.callbacks if isinstance(c, Curves)).rows]
 
 
 def peak_rss_mb() -> float:

@@ -3,7 +3,7 @@
 import json
 import logging
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,15 @@ from recmodels.experiments.folder import (
     write_arrays,
 )
 from recmodels.experiments.lock import locked
-from recmodels.experiments.report import describe_session, describe_test, result, test_users
+from recmodels.experiments.report import describe_session, describe_test, is_fitted_at_once, result, test_users
 from recmodels.experiments.session import Session, prepare, resolve_run
 from recmodels.files import write_text
+from recmodels.models import GraphRecommender
 from recmodels.training import checkpoint
 from recmodels.training.audit import GradientAudit
+from recmodels.training.baselines import baseline_trainer
+from recmodels.training.callbacks import Callback
+from recmodels.training.closed_form import ClosedFormTrainer, PlainTrainer, SaveBest
 from recmodels.training.curves import Curves
 from recmodels.training.early_stop import EarlyStop
 from recmodels.training.guards import NonFiniteGuard
@@ -39,12 +43,14 @@ from recmodels.training.trainer import Trainer
 logger = logging.getLogger(__name__)
 
 
-def train(resolved: Resolved, run_dir: str | None = None) -> Path:
+def train(resolved: Resolved, run_dir: str | None = None, watchers: Sequence[Callback] = ()) -> Path:
     """A new run.
 
     Args:
         resolved: the resolved layers.
         run_dir: folder of the run, absent or empty; None names one under `runs_dir`.
+        watchers: called after the run's own callbacks. A watched run belongs to a search: it ends without a test and
+            without `result.json`, which `resume` without watchers adds.
 
     Returns:
         The run folder.
@@ -57,14 +63,15 @@ def train(resolved: Resolved, run_dir: str | None = None) -> Path:
     folder = new_run_folder(resolved.model, resolved.dataset, resolved.run.runs_dir, run_dir)
     with locked(folder):
         write_text(folder / CONFIG, resolved.dump())
-        return _run(session, folder)
+        return _run(session, folder, watchers=watchers)
 
 
-def resume(run_dir: str) -> Path:
+def resume(run_dir: str, watchers: Sequence[Callback] = ()) -> Path:
     """Continues an interrupted run after its last finished epoch, with the result of an undisturbed run.
 
     Args:
         run_dir: the run folder; a finished run is left as it is.
+        watchers: as in `train`.
 
     Returns:
         The run folder.
@@ -80,8 +87,8 @@ def resume(run_dir: str) -> Path:
     with locked(folder):
         session = prepare(resolve_run(run_dir))
         if not any(path.exists() for path in (folder / LAST, checkpoint.previous(folder / LAST))):
-            return _run(session, folder)  # killed before its first checkpoint
-        return _run(session, folder, _load(session, folder / LAST))
+            return _run(session, folder, watchers=watchers)  # killed before its first checkpoint
+        return _run(session, folder, _load(session, folder / LAST), watchers)
 
 
 def stored_result(folder: Path) -> dict[str, Any] | None:
@@ -105,7 +112,7 @@ def evaluate(run_dir: str) -> dict[str, float]:
     if not (folder / BEST).is_file() and finished is None:
         raise UserError(f"{folder} has no {BEST} yet: no epoch is validated; --resume={folder} continues it")
     _load_best(session, folder, (finished or {}).get("best_epoch"))
-    return make_trainer(session, folder).evaluate(session.splits.test)
+    return trainer_of(session, folder).evaluate(session.splits.test)
 
 
 def evaluate_untrained(resolved: Resolved, folder: Path) -> dict[str, float]:
@@ -116,7 +123,33 @@ def evaluate_untrained(resolved: Resolved, folder: Path) -> dict[str, float]:
         folder: an existing run folder.
     """
     session = prepare(resolved)
-    return make_trainer(session, folder).evaluate(session.splits.test)
+    return trainer_of(session, folder).evaluate(session.splits.test)
+
+
+def evaluate_unsaved(resolved: Resolved, folder: Path) -> dict[str, float]:
+    """Test metrics of a model that is fitted at once, without a run folder of its own; writes nothing.
+
+    Args:
+        resolved: the resolved layers; the model is a filter, or a baseline without epochs.
+        folder: an existing run folder.
+    """
+    session = prepare(resolved)
+    session.model.fit()
+    return trainer_of(session, folder).evaluate(session.splits.test)
+
+
+def trainer_of(session: Session, folder: Path) -> Trainer | PlainTrainer:
+    """The trainer of any session: ours, RecBole's for its own models, or a fit at once."""
+    if isinstance(session.model, GraphRecommender):
+        return make_trainer(session, folder)
+    session.config["checkpoint_dir"] = str(folder)
+    at_once = is_fitted_at_once(session)
+    shown: list[Callback] = [] if at_once else [_curves(session, folder), _progress(session)]
+    callbacks = [*shown, SaveBest(folder / BEST, session.identity)]
+    make = ClosedFormTrainer if at_once else baseline_trainer
+    trainer = make(session.config, session.model, _early_stop(session), callbacks)
+    trainer.eval_collector.data_collect(session.splits.train)
+    return trainer
 
 
 def make_trainer(session: Session, folder: Path) -> Trainer:
@@ -124,34 +157,52 @@ def make_trainer(session: Session, folder: Path) -> Trainer:
     run, config = session.resolved.run, session.config
     config["checkpoint_dir"] = str(folder)
     keep_freed_memory(session.model.table().nbytes)
-    stop = EarlyStop(run.early_stop_mode, run.stopping_step, run.early_stop_min_epoch, config["valid_metric_bigger"])
-    shown = [f"{metric.lower()}@{run.topk[0]}" for metric in run.metrics[:3]]
     callbacks = [
         GradientAudit(run.guard_none_gradient, run.guard_orphan, "warn", run.guard_dead_share),
-        Curves(folder, shown),
-        Progress(run.valid_metric.lower(), run.loss_decimal_place, run.metric_decimal_place),
+        _curves(session, folder),
+        _progress(session),
         StallGuard(),
         NonFiniteGuard(
             run.guard_nonfinite, run.guard_max_skips, run.guard_max_rollbacks, folder, replays=run.guard_replay
         ),
         Saving(folder / LAST, folder / BEST, session.identity),
     ]
-    trainer = Trainer(config, session.model, folder, stop, callbacks)
+    trainer = Trainer(config, session.model, folder, _early_stop(session), callbacks)
     trainer.eval_collector.data_collect(session.splits.train)  # metrics that count interactions need it
     trainer.command = f"python run_recbole.py --config_files={shlex.quote(str(folder / CONFIG))}"
     return trainer
 
 
-def _run(session: Session, folder: Path, state: dict[str, Any] | None = None) -> Path:
-    """Trains, tests the best epoch, and writes the result last."""
+def _early_stop(session: Session) -> EarlyStop:
+    run, is_bigger_better = session.resolved.run, session.config["valid_metric_bigger"]
+    return EarlyStop(run.early_stop_mode, run.stopping_step, run.early_stop_min_epoch, is_bigger_better)
+
+
+def _curves(session: Session, folder: Path) -> Curves:
+    run = session.resolved.run
+    return Curves(folder, [f"{metric.lower()}@{run.topk[0]}" for metric in run.metrics[:3]])
+
+
+def _progress(session: Session) -> Progress:
+    run = session.resolved.run
+    return Progress(run.valid_metric.lower(), run.loss_decimal_place, run.metric_decimal_place)
+
+
+def _run(
+    session: Session, folder: Path, state: dict[str, Any] | None = None, watchers: Sequence[Callback] = ()
+) -> Path:
+    """Trains, tests the best epoch, and writes the result last; a watched run only trains."""
     run, splits = session.resolved.run, session.splits
     with logging_to(folder, run.state), _end_in_log():
-        trainer = make_trainer(session, folder)
+        trainer = trainer_of(session, folder)
         logger.info(describe_session(session, folder))
         if state is not None:
             _give(trainer.load_state_dict, state, folder / LAST)
             logger.info("resuming after %d finished epochs", trainer.next_epoch)
+        trainer.callbacks += watchers
         trainer.fit(splits.train, splits.valid, show_progress=run.show_progress)
+        if watchers:
+            return folder
         best = _load_best(session, folder, trainer.early_stop.best_epoch)
         test = trainer.evaluate(splits.test)
         write_arrays(folder / USERS, test_users(session, trainer.recorder.per_user))

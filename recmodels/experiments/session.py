@@ -15,11 +15,13 @@ from recmodels.data.loading import load_dataset
 from recmodels.data.split import Splits, split
 from recmodels.errors import ParamError
 from recmodels.experiments.folder import CONFIG, existing_run_folder
-from recmodels.models import MODELS, GraphRecommender
+from recmodels.models import FILTERS, MODELS
+from recmodels.training.baselines import BASELINES, FITTED, baseline_class, recbole_values, with_train_loader
 
 DEFAULTS = {"model": "NCL_OT", "dataset": "ml-100k"}
-PARAMS = {name: model.Params for name, model in MODELS.items()}
-_NO_NUMBER = frozenset(
+PARAMS = {name: model.Params for name, model in (MODELS | FILTERS).items()} | BASELINES
+# Keys that decide no number: paths, progress, logging, device.
+NO_NUMBER = frozenset(
     ("data_path", "runs_dir", "show_progress", "state", "use_gpu", "gpu_id", "guard_replay")
     + ("metric_decimal_place", "loss_decimal_place", "eval_batch_bytes", "eval_batch_size")
 )
@@ -33,13 +35,13 @@ class Session:
         resolved: the resolved layers.
         config: RecBole's view of them.
         splits: the three loaders and the fingerprint of the split.
-        model: built from the training part, untrained.
+        model: built from the training part, untrained: a GraphRecommender, a GraphFilter, or one of RecBole's own.
     """
 
     resolved: Resolved
     config: RecboleConfig
     splits: Splits
-    model: GraphRecommender
+    model: Any
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -51,7 +53,7 @@ class Session:
 
 def deciding_values(resolved: Resolved) -> dict[str, Any]:
     """The resolved values that decide a number, as plain data: without paths, progress, logging and device."""
-    values = {key: value for key, value in resolved.values.items() if key not in _NO_NUMBER}
+    values = {key: value for key, value in resolved.values.items() if key not in NO_NUMBER}
     return dict(json.loads(json.dumps(values)))
 
 
@@ -59,15 +61,22 @@ def prepare(resolved: Resolved) -> Session:
     """Loads and splits the data and builds the untrained model; writes nothing.
 
     Raises:
-        ParamError: the GPU that was asked for does not exist, a list of topk is longer than the items, or no objective
-            has a weight.
+        ParamError: the GPU that was asked for does not exist, a list of topk is longer than the items, no objective
+            has a weight, or a guard is set that the model's training does not know.
         DataError: the data set is absent or malformed.
     """
-    run, model_class = resolved.run, MODELS[resolved.model]
+    run, name = resolved.run, resolved.model
+    is_baseline = name in BASELINES
+    model_class: Any = baseline_class(name) if is_baseline else (MODELS | FILTERS)[name]
+    _check_guards(resolved)
     _make_deterministic(run.reproducibility)
-    config = RecboleConfig(resolved.recbole_values(), model_class, _device(run.use_gpu, run.gpu_id))
+    told = resolved.recbole_values()
+    device = _device(run.use_gpu and name not in FITTED, run.gpu_id)
+    config = RecboleConfig(recbole_values(name, told) if is_baseline else told, model_class, device)
     splits = split(config, load_dataset(config), run.split_seed)
     check_topk(run.topk, splits.dataset.item_num)
+    if is_baseline:
+        splits = with_train_loader(config, splits)
     return Session(resolved, config, splits, model_class(config, splits.train.dataset))
 
 
@@ -85,6 +94,15 @@ def resolve_run(run_dir: str) -> Resolved:
     """
     folder = existing_run_folder(run_dir)
     return resolve({"config_files": [str(folder / CONFIG)]}, PARAMS)
+
+
+def _check_guards(resolved: Resolved) -> None:
+    """Refuses what only our training loop can do."""
+    if resolved.model not in MODELS and resolved.run.guard_nonfinite != "raise":
+        raise ParamError(
+            f"guard_nonfinite: got {resolved.run.guard_nonfinite!r}, expected 'raise': {resolved.model} is not trained "
+            f"by the loop that can skip a batch or roll back; that trains {', '.join(MODELS)}"
+        )
 
 
 def _make_deterministic(wanted: bool) -> None:

@@ -1,60 +1,158 @@
 """RecBole's own models as baselines: the one place that asks RecBole for a model and a trainer by name."""
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import make_dataclass
 from importlib import resources
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-import yaml
-from recbole.utils import ModelType, get_model, get_trainer
+from recbole.data.dataloader import UserDataLoader
+from recbole.data.utils import get_dataloader
+from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.utils import get_model, get_trainer
+from torch import nn
 
 from recmodels.compat import RecboleConfig
-from recmodels.data.evaluation import MetricRecorder
-from recmodels.data.loading import load_dataset
-from recmodels.data.split import split
+from recmodels.data.split import Splits
+from recmodels.layers import load_layer
+from recmodels.params import Params, param
+from recmodels.streams import global_streams
+from recmodels.training.arrays import from_plain, to_plain
+from recmodels.training.callbacks import Callback
+from recmodels.training.closed_form import PlainTrainer
+from recmodels.training.early_stop import EarlyStop
+
+# Models that RecBole fits in their constructor, on the CPU: the parameter it makes up for its optimizer, and what
+# scores need and no state dict holds.
+FITTED: dict[str, tuple[str, tuple[str, ...]]] = {
+    "Pop": ("fake_loss", ("item_cnt", "max_cnt")),
+    "ItemKNN": ("fake_loss", ("pred_mat",)),
+    "EASE": ("dummy_param", ("interaction_matrix", "item_similarity")),
+    "ADMMSLIM": ("dummy_param", ("interaction_matrix", "item_similarity", "item_means", "center_columns")),
+    "SLIMElastic": ("dummy_param", ("interaction_matrix", "item_similarity")),
+    "NCEPLRec": ("dummy_param", ("user_embeddings", "item_embeddings")),
+}
+# Models that are trained epoch by epoch and whose state dict is complete.
+TRAINED = ("BPR", "NeuMF", "DMF", "CDAE", "MultiDAE", "MultiVAE", "MacridVAE", "RecVAE", "ENMF", "SimpleX", "NGCF")
 
 
-@dataclass(frozen=True)
-class BaselineResult:
-    """Test metrics of a RecBole model and the split they belong to.
+class FittedAtOnce(GeneralRecommender):
+    """Comes before a RecBole class that fits in its constructor: constructs it empty, and fits it when told.
 
-    Attributes:
-        test: unrounded metrics, names like `recall@10`.
-        split_sha256: fingerprint of the split, equal to that of our models on the same data and `split_seed`.
-    """
-
-    test: dict[str, float]
-    split_sha256: str
-
-
-def run_baseline(name: str, values: Mapping[str, Any], split_seed: int, folder: str) -> BaselineResult:
-    """Fits one of RecBole's models and tests it on the same split and with the same evaluator as ours.
+    So a saved model is loaded without being fitted again. What it learned is part of its state dict, as tensors.
 
     Args:
-        name: RecBole's name of the model, e.g. `Pop`.
-        values: RecBole's flat values; they win over RecBole's YAML of the model.
-        split_seed: seed of the split.
-        folder: where RecBole's trainer may write its checkpoints.
-
-    Returns:
-        The test metrics of the fitted model.
+        config: RecBole's config.
+        dataset: RecBole's training part.
     """
-    model_class = get_model(name)
-    values = _model_defaults(name) | dict(values) | {"checkpoint_dir": folder}
-    if model_class.type == ModelType.TRADITIONAL:
-        values["train_neg_sample_args"] = None  # such a model counts interactions; negatives would be counted too
-    config = RecboleConfig(values, model_class, torch.device("cpu"))
-    splits = split(config, load_dataset(config), split_seed)
-    model = model_class(config, splits.train.dataset)
-    trainer = get_trainer(model_class.type, name)(config, model)
-    trainer.fit(splits.train, saved=False, verbose=False)
-    MetricRecorder(trainer.evaluator)
-    test = trainer.evaluate(splits.test, load_best_model=False)
-    return BaselineResult({key: float(value) for key, value in test.items()}, splits.sha256)
+
+    placeholder: ClassVar[str]
+    arrays: ClassVar[tuple[str, ...]]
+
+    def __init__(self, config: Any, dataset: Any) -> None:  # noqa: ANN401  (RecBole's types)
+        GeneralRecommender.__init__(self, config, dataset)
+        self._source = (config, dataset)
+        setattr(self, self.placeholder, nn.Parameter(torch.zeros(1)))
+
+    def fit(self) -> None:
+        """Runs RecBole's constructor, and its one pass over the interactions for a model that counts them."""
+        config, dataset = self._source
+        super().__init__(config, dataset)
+        self.calculate_loss(dataset.inter_feat)
+
+    @property
+    def n_fitted(self) -> int:
+        """How many numbers `fit` found; 0 before."""
+        found = {name: part["data"] for name, part in self.get_extra_state().items() if name != "interaction_matrix"}
+        return sum(data.numel() for data in found.values() if isinstance(data, torch.Tensor))
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The arrays as tensors and plain data; none before the fit."""
+        return {name: to_plain(getattr(self, name)) for name in self.arrays if hasattr(self, name)}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Takes back what `get_extra_state` gave."""
+        for name, value in state.items():
+            setattr(self, name, from_plain(value, self.device))
 
 
-def _model_defaults(name: str) -> dict[str, Any]:
-    """RecBole's own YAML of the model; empty where it has none."""
+def baseline_class(name: str) -> type[Any]:
+    """RecBole's class of that name, which loads and saves all that its scores need."""
+    theirs = get_model(name)
+    if name not in FITTED:
+        return type(name, (_Trained, theirs), {})
+    placeholder, arrays = FITTED[name]
+    return type(name, (FittedAtOnce, theirs), {"placeholder": placeholder, "arrays": arrays})
+
+
+class _Trained(GeneralRecommender):
+    """Comes before a RecBole class that is trained: seeds its weights, and drops what it cached for other ones."""
+
+    def __init__(self, config: Any, dataset: Any) -> None:  # noqa: ANN401
+        with global_streams(config["seed"], "init"):
+            super().__init__(config, dataset)
+        self.to(self.device)
+        self.register_load_state_dict_post_hook(lambda module, keys: module.drop_caches())
+
+    def drop_caches(self) -> None:
+        """Forgets embeddings that were computed for an evaluation."""
+        for name in getattr(self, "other_parameter_name", ()):
+            setattr(self, name, None)
+
+
+def recbole_values(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a baseline's config is told: no negatives where none are read, since they would count as interactions."""
+    samples = name not in FITTED and get_dataloader({"model": name, "MODEL_TYPE": None}, "train") is not UserDataLoader
+    return dict(values) if samples else {**values, "train_neg_sample_args": None}
+
+
+def with_train_loader(config: RecboleConfig, splits: Splits) -> Splits:
+    """The splits with the training loader that the baseline reads: ours, or RecBole's loader of users.
+
+    Args:
+        config: of the baseline; for a loader of users `train_batch_size` counts users.
+        splits: from `recmodels.data.split`.
+    """
+    if get_dataloader(config, "train") is not UserDataLoader:
+        return splits
+    return splits._replace(train=UserDataLoader(config, splits.train.dataset, None, shuffle=True))
+
+
+def baseline_trainer(config: RecboleConfig, model: Any, stop: EarlyStop, callbacks: list[Callback]) -> PlainTrainer:  # noqa: ANN401
+    """Trains a baseline by the epochs of RecBole's trainer for it."""
+    theirs = get_trainer(model.type, type(model).__name__)
+    kind = type(theirs.__name__, (PlainTrainer, theirs), {})
+    trainer: PlainTrainer = kind(config, model, stop, callbacks)
+    return trainer
+
+
+def _params(name: str) -> type[Params]:
+    """Typed parameters after RecBole's own YAML of a model: its values and what its comments say of them."""
     file = resources.files("recbole") / "properties" / "model" / f"{name}.yaml"
-    return (yaml.safe_load(file.read_text(encoding="utf-8")) or {}) if file.is_file() else {}
+    comments = dict(re.findall(r"^(\w+):[^#\n]*#(.*)", file.read_text(encoding="utf-8"), re.MULTILINE))
+    values = load_layer(file, f"RecBole's {name}.yaml").values
+    entries = [
+        (key, _hint(value, comments.get(key, "")), param(choices=_choices(value, comments.get(key, ""))))
+        for key, value in values.items()
+    ]
+    return make_dataclass(f"{name}Params", entries, bases=(Params,), frozen=True)
+
+
+def _hint(value: Any, comment: str) -> Any:  # noqa: ANN401
+    """The type of a key: that of its value, or a wider one that the comment names."""
+    if value is None:
+        return str | None
+    if isinstance(value, list):
+        return list[_hint(value[0], comment)]  # type: ignore[misc]
+    return float if type(value) is int and "(float)" in comment else type(value)
+
+
+def _choices(value: Any, comment: str) -> list[str]:  # noqa: ANN401
+    """The words that the comment of a string lists in brackets."""
+    listed = re.search(r"\[(.*?)\]", comment) if isinstance(value, str) else None
+    return re.findall(r"\w+", listed.group(1)) if listed else []
+
+
+# Names to the parameters of RecBole's models that run here, in the order in which they are listed to users.
+BASELINES: dict[str, type[Params]] = {name: _params(name) for name in (*FITTED, *TRAINED)}
