@@ -1,4 +1,4 @@
-"""The command line: `recmodels train`, `evaluate`, `demo`, `data`; `run_recbole.py` is `recmodels train`."""
+"""The command line, `recmodels COMMAND`; `run_recbole.py` is `recmodels train`."""
 
 import errno
 import json
@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,8 @@ usage: recmodels COMMAND ...
   demo      see it work in a few minutes      recmodels demo
   evaluate  test a finished run again         recmodels evaluate runs/NCL_OT-ml-100k-...
   data      import your data                  recmodels data import ratings ml-1m/ratings.dat --dataset=ml-1m
+  report    tables and comparisons of runs    recmodels report runs --out=tables
+  tune      search the best values            recmodels tune LightGCN --space=space.yaml --trials=30
 
 recmodels COMMAND --help tells more.
 """
@@ -76,7 +79,17 @@ class Remedies(NamedTuple):
 
 
 _REMEDIES = Remedies()
-_DATA_REMEDIES = Remedies(interrupted="interrupted; no file is half-written, the same command starts again")
+_REMEDIES_OF = {
+    "data": Remedies(interrupted="interrupted; no file is half-written, the same command starts again"),
+    "report": Remedies(
+        folder="choose a folder you may write, with --out or --under", disk="free disk space", interrupted="interrupted"
+    ),
+    "tune": Remedies(
+        folder="choose a folder you may write, with --study",
+        disk="free disk space, then the same command continues",
+        interrupted="interrupted; the same command continues, this trial after its last finished epoch",
+    ),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in _COMMANDS:
         print(f"error: unknown command {name!r}{nearest(name, _COMMANDS)}\n\n{_USAGE}", file=sys.stderr)
         return 2
-    return guarded(_COMMANDS[name], rest, _DATA_REMEDIES if name == "data" else _REMEDIES)
+    return guarded(_COMMANDS[name], rest, _REMEDIES_OF.get(name, _REMEDIES))
 
 
 def guarded(command: Callable[[list[str]], None], arguments: list[str], remedies: Remedies = _REMEDIES) -> int:
@@ -181,16 +194,16 @@ def demo(arguments: list[str]) -> None:
         raise SystemExit(1)
 
 
-def data(arguments: list[str]) -> None:
-    """`recmodels data`: import data sets, carve a valid part."""
-    from recmodels import data_cli
-
-    print(data_cli.run(arguments))
+def _of_package(name: str) -> Callable[[list[str]], None]:
+    """A command of `recmodels.commands`, imported when it runs, so that the others answer at once."""
+    return lambda arguments: print(import_module(f"recmodels.commands.{name}").run(arguments))
 
 
 _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": train,
     "evaluate": evaluate,
     "demo": demo,
-    "data": data,
+    "data": _of_package("data"),
+    "report": _of_package("report"),
+    "tune": _of_package("tune"),
 }

@@ -356,7 +356,7 @@ def test_an_interruption_says_that_nothing_is_half_written(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("recmodels.data_cli.run", interrupted)
+    monkeypatch.setattr("recmodels.commands.data.run", interrupted)
     assert data("carve", "new") == 130
     assert capsys.readouterr().err == "interrupted; no file is half-written, the same command starts again\n"
 

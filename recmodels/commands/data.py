@@ -4,8 +4,8 @@ import argparse
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from recmodels.commands.options import OptionParser
 from recmodels.errors import DataError, ParamError
 from recmodels.typed_values import nearest
 
@@ -33,28 +33,6 @@ usage: recmodels data import FORMAT PATH --dataset=NAME ...
 
 recmodels data import FORMAT --help tells more.
 """
-
-
-class _Parser(argparse.ArgumentParser):
-    """Raises what argparse would print."""
-
-    def __init__(self, name: str, description: str) -> None:
-        super().__init__(prog=f"recmodels data {name}", description=description, add_help=False, allow_abbrev=False)
-
-    def error(self, message: str) -> NoReturn:
-        raise ParamError(f"{self.prog}: {message}; try {self.prog} --help")
-
-    def read(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """The options.
-
-        Raises:
-            ParamError: an option is unknown, absent or malformed.
-        """
-        options, unknown = self.parse_known_args(arguments)
-        if unknown:
-            name = unknown[0].partition("=")[0]
-            self.error(f"unknown argument {name!r}{nearest(name, self._option_string_actions)}")
-        return options
 
 
 def run(arguments: Sequence[str]) -> str:
@@ -99,8 +77,10 @@ def _refusals_named(work: Callable[[argparse.Namespace], str], options: argparse
         raise DataError("out of memory; drop columns with --columns, or import on a larger machine") from error
 
 
-def _ratings_parser() -> _Parser:
-    parser = _Parser("import ratings", "Turns a file of ratings into NAME/NAME.inter, rows and ids as they are.")
+def _ratings_parser() -> OptionParser:
+    parser = OptionParser(
+        "data import ratings", description="Turns a file of ratings into NAME/NAME.inter, rows and ids as they are."
+    )
     add = parser.add_argument
     add("path", metavar="PATH", help="ratings.dat or ratings.csv of MovieLens, u.data, or any csv or tsv")
     _add_target(parser)
@@ -115,10 +95,10 @@ def _ratings_parser() -> _Parser:
     return parser
 
 
-def _lightgcn_parser() -> _Parser:
-    parser = _Parser(
-        "import lightgcn",
-        "Turns LightGCN's train.txt and test.txt into NAME.train.inter, NAME.test.inter and, from train, "
+def _lightgcn_parser() -> OptionParser:
+    parser = OptionParser(
+        "data import lightgcn",
+        description="Turns LightGCN's train.txt and test.txt into NAME.train.inter, NAME.test.inter and, from train, "
         "NAME.train90.inter and NAME.valid10.inter.",
     )
     parser.add_argument("path", metavar="DIR", help="the folder with train.txt and test.txt")
@@ -130,8 +110,10 @@ def _lightgcn_parser() -> _Parser:
     return parser
 
 
-def _carve_parser() -> _Parser:
-    parser = _Parser("carve", "Carves NAME.train90.inter and NAME.valid10.inter out of NAME.train.inter.")
+def _carve_parser() -> OptionParser:
+    parser = OptionParser(
+        "data carve", description="Carves NAME.train90.inter and NAME.valid10.inter out of NAME.train.inter."
+    )
     parser.add_argument("dataset", metavar="NAME", help="a data set with NAME.train.inter and NAME.test.inter")
     parser.add_argument("--data_path", default="dataset", help="parent of its folder (default dataset)")
     parser.add_argument("--out", help="another parent folder: gets NAME/ with all four files (default: data_path)")
@@ -140,17 +122,17 @@ def _carve_parser() -> _Parser:
     return parser
 
 
-def _add_target(parser: _Parser) -> None:
+def _add_target(parser: OptionParser) -> None:
     parser.add_argument("--dataset", metavar="NAME", required=True, help="name of the data set and of its folder")
     parser.add_argument("--data_path", default="dataset", help="parent of that folder (default dataset)")
     _add_overwrite(parser)
 
 
-def _add_overwrite(parser: _Parser) -> None:
+def _add_overwrite(parser: OptionParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
 
 
-def _add_carving(parser: _Parser) -> None:
+def _add_carving(parser: OptionParser) -> None:
     add = parser.add_argument
     add("--valid", type=_finite, default=0.1, help="share of each user's train pairs for the valid part (default 0.1)")
     add("--split_seed", type=int, default=2020, help="of the carving (default 2020)")
@@ -190,7 +172,7 @@ def _finite(text: str) -> float:
 
 
 _finite.__name__ = "number"  # argparse names the type by it
-_COMMANDS: dict[str, tuple[Callable[[], _Parser], Callable[[argparse.Namespace], str]]] = {
+_COMMANDS: dict[str, tuple[Callable[[], OptionParser], Callable[[argparse.Namespace], str]]] = {
     "import ratings": (_ratings_parser, _import_ratings),
     "import lightgcn": (_lightgcn_parser, _import_lightgcn),
     "carve": (_carve_parser, _carve),

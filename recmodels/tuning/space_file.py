@@ -1,0 +1,191 @@
+"""Reading a space file against a model: everything wrong with it at once, before any trial starts."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from recmodels.config import Resolved
+from recmodels.data_params import DataParams
+from recmodels.errors import ParamError
+from recmodels.experiments.session import PARAMS
+from recmodels.layers import Layer, load_layer, merge, properties_root
+from recmodels.params import nearest, raise_all
+from recmodels.run_params import RunParams
+from recmodels.tuning.space import ENQUEUE, Choices, Range, Space, read_part
+from recmodels.typed_values import TypeMismatchError, convert, describe
+
+_LUCK = "the best of several seeds is luck; fix it here, and repeat the winner with other seeds"
+_DATA = "trials on different data or splits cannot be compared; fix it, or make one study for each value"
+_SCALE = "trials measured differently cannot be compared; fix it"
+_NO_NUMBER = "it decides no result; fix it"
+_OPTION = "it is the same in every trial; give it to the command, as {}"
+
+_NOT_SEARCHED = {
+    **dict.fromkeys(("seed",), _LUCK),
+    **dict.fromkeys(("split_seed", "eval_args", "data_path", *DataParams.keys()), _DATA),
+    **dict.fromkeys(("metrics", "topk", "valid_metric", "repeatable", "eval_step"), _SCALE),
+    **dict.fromkeys(("runs_dir", "state", "show_progress", "use_gpu", "gpu_id", "reproducibility"), _NO_NUMBER),
+    **dict.fromkeys(("eval_batch_bytes", "eval_batch_size", "guard_replay"), _NO_NUMBER),
+    **dict.fromkeys(("metric_decimal_place", "loss_decimal_place"), _NO_NUMBER),
+}
+_OPTIONS = {"model": "recmodels tune MODEL", "dataset": "--dataset=NAME", "config_files": "--config_files=FILES"}
+
+
+def load_space(path: str, base: Resolved, given: Mapping[str, Any]) -> Space:
+    """Reads and checks a space file.
+
+    A list is a set of choices (a list of one value fixes it), a mapping with low and high a range, anything else the
+    value of every trial. `enqueue` is a list of settings to try first.
+
+    Args:
+        path: a YAML file, or the name of a shipped space (`space/*.yaml`) where there is no such file.
+        base: the configuration without the space.
+        given: overrides of the command line; they win over fixed values and exclude a search.
+
+    Raises:
+        ParamError: the file cannot be read; or keys, types, bounds, choices or settings are wrong, all at once; or two
+            values of the space that the model refuses together.
+    """
+    values = _read(path).values
+    enqueued = values.pop(ENQUEUE, None)
+    wrong_keys = {key: list(_key_problems(key, values[key], base.model, given)) for key in values}
+    problems = [text for found in wrong_keys.values() for text in found]
+    space, found = _parts({key: value for key, value in values.items() if not wrong_keys[key]}, base.model)
+    space = replace(space, fixed={key: value for key, value in space.fixed.items() if key not in given})
+    settings, wrong = _settings(enqueued, space, values)
+    problems += found
+    if not any(map(_is_searched, values.values())):
+        problems.append("nothing to search: give at least one key a list of choices, or low and high")
+    raise_all(path, list(dict.fromkeys([*problems, *_value_problems(space, base), *wrong])))
+    raise_all(path, list(dict.fromkeys(_pair_problems(space, base))))
+    return replace(space, enqueued=settings)
+
+
+def _read(path: str) -> Layer:
+    """The file, or the shipped space of that name."""
+    shipped = {file.name.removesuffix(".yaml"): file for file in (properties_root() / "space").iterdir()}
+    if path in shipped and not Path(path).is_file():
+        return load_layer(shipped[path], f"properties/space/{path}.yaml")
+    try:
+        return load_layer(Path(path), path)
+    except ParamError as error:
+        raise ParamError(f"{error}; shipped spaces: {', '.join(sorted(shipped))}{nearest(path, shipped)}") from None
+
+
+def _hints(model: str) -> dict[str, Any]:
+    """Every key of a run of the model, with its annotation."""
+    return {key: hint for cls in (PARAMS[model], RunParams, DataParams) for key, hint in get_type_hints(cls).items()}
+
+
+def _is_searched(value: Any) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and len(value) != 1)
+
+
+def _key_problems(key: str, value: Any, model: str, given: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with a key, whatever its values are."""
+    known = _hints(model)
+    if key in _OPTIONS:
+        yield f"{key}: {_OPTION.format(_OPTIONS[key])}"
+    elif key not in known:
+        owners = [name for name, params in PARAMS.items() if key in set(params.keys())]
+        hint = f"; it belongs to {', '.join(owners)}" if owners else nearest(key, [*known, ENQUEUE])
+        yield f"{key}: unknown key of {model}{hint}"
+    elif _is_searched(value) and key in _NOT_SEARCHED:
+        yield f"{key}: cannot be searched: {_NOT_SEARCHED[key]}"
+    elif _is_searched(value) and key in given:
+        yield f"{key}: searched here and given on the command line as {given[key]!r}; keep one"
+
+
+def _parts(values: Mapping[str, Any], model: str) -> tuple[Space, list[str]]:
+    """The parts that can be read, and what is wrong with the others."""
+    hints, problems = _hints(model), list[str]()
+    searched: dict[str, Choices | Range] = {}
+    fixed: dict[str, Any] = {}
+    for key, value in values.items():
+        if not isinstance(value, (list, dict)):
+            fixed[key] = value
+            continue
+        part, found = read_part(value)
+        if isinstance(part, Range):
+            part, more = _typed(part, hints[key])
+            found += more
+        problems += [f"{key}: {text}" for text in found]
+        if isinstance(part, Choices) and len(part.values) == 1:
+            fixed[key] = part.values[0]
+        elif part is not None:
+            searched[key] = part
+    return Space(searched, fixed), problems
+
+
+def _typed(part: Range, hint: Any) -> tuple[Range | None, list[str]]:
+    """A range in the type of its key: an int key has whole bounds and steps, a float key takes whole numbers too."""
+    numbers = {name: getattr(part, name) for name in ("low", "high", "step") if getattr(part, name) is not None}
+    if not _accepts(hint, 1):
+        return None, [f"takes {describe(hint)}, got the range {part.as_values()}; write a list of choices"]
+    wrong = [name for name, number in numbers.items() if not _accepts(hint, number)]
+    if wrong:
+        return None, [f"{name} expected a whole number, got {numbers[name]!r} (float)" for name in wrong]
+    return replace(part, **{name: convert(hint, number) for name, number in numbers.items()}), []
+
+
+def _accepts(hint: Any, value: Any) -> bool:
+    try:
+        convert(hint, value)
+    except TypeMismatchError:
+        return False
+    return True
+
+
+def _settings(enqueued: Any, space: Space, values: Mapping[str, Any]) -> tuple[tuple[dict[str, Any], ...], list[str]]:
+    """The settings to try first, and everything wrong with them."""
+    if enqueued is None:
+        return (), []
+    if not isinstance(enqueued, list) or not all(isinstance(setting, dict) for setting in enqueued):
+        return (), [f"{ENQUEUE}: expected a list of settings such as [{{learning_rate: 0.001}}], got {enqueued!r}"]
+    problems = []
+    for place, setting in enumerate(enqueued, start=1):
+        where = f"{ENQUEUE}, setting {place}"
+        if not setting or setting in enqueued[: place - 1]:
+            problems.append(f"{where}: {'is there twice' if setting else 'is empty'}; leave it out")
+        for key, value in setting.items():
+            problems += [f"{where}: {key}: {text}" for text in _setting_problems(key, value, space, values)]
+    return tuple(enqueued), problems
+
+
+def _setting_problems(key: str, value: Any, space: Space, values: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with one value of a setting."""
+    if key in values and not _is_searched(values[key]):
+        yield f"is fixed to {values[key]!r}; leave it out, or give it a list of choices"
+    elif key not in values:
+        yield f"is not searched{nearest(key, [name for name in values if _is_searched(values[name])])}"
+    elif key in space.searched and (text := space.searched[key].problem(value)):
+        yield text
+
+
+def _value_problems(space: Space, base: Resolved) -> Iterator[str]:
+    """What the model, the run and the data say against the corners of the space, one key at a time."""
+    yield from _refusals(base, space, {})
+    for key, part in space.searched.items():
+        for value in part.corners():
+            yield from _refusals(base, space, {key: value})
+
+
+def _pair_problems(space: Space, base: Resolved) -> Iterator[str]:
+    """What they say against two corners together."""
+    for (one, part), (other, second) in combinations(space.searched.items(), 2):
+        for value in part.corners():
+            for with_value in second.corners():
+                for text in _refusals(base, space, {one: value, other: with_value}):
+                    yield f"{one} {value!r} together with {other} {with_value!r}: {text}"
+
+
+def _refusals(base: Resolved, space: Space, change: Mapping[str, Any]) -> list[str]:
+    """Problems of one point: the first corner of every key, but for the change."""
+    values, _ = merge([Layer("base", base.values), Layer("space", space.first()), Layer("change", dict(change))])
+    return [
+        text
+        for cls in (PARAMS[base.model], RunParams, DataParams)
+        for text in cls.read({key: values[key] for key in set(cls.keys()) & set(values)})[1]
+    ]

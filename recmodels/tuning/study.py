@@ -1,0 +1,191 @@
+"""The folder of a search: who it belongs to, its database, and which process works on which trial."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+import recmodels
+from recmodels.errors import UserError
+from recmodels.experiments.folder import CONFIG
+from recmodels.files import write_text
+from recmodels.streams import stream_seed
+
+STUDY, DATABASE, LOCKS, TRIALS = "study.json", "study.db", "locks", "trials"
+FOUND = "found"  # attribute of a finished trial: its `Outcome`, and why it ended before its time
+_NAME = "tune"
+_DATABASE_SECONDS = 120  # how long a process waits while another one writes
+
+
+class Claim(NamedTuple):
+    """A trial that belongs to this process until the lock is released, by the kernel at the latest.
+
+    Attributes:
+        trial: as Optuna knows it, with the sampler of its own number.
+        lock: held.
+    """
+
+    trial: optuna.Trial
+    lock: FileLock
+
+
+class Study:
+    """A search on disk that several processes share.
+
+    A trial is RUNNING from its creation to its end, whoever works on it; who that is says a lock of the kernel, which a
+    killed process loses at once. So a trial without its lock is taken up again, under its number and in its folder.
+
+    Args:
+        folder: its folder.
+        identity: plain data; what must be equal in all processes.
+        maximize: whether large values are better.
+        prune_after: first 0-based epoch that may be pruned; None prunes nothing.
+
+    Raises:
+        UserError: the folder belongs to another study or to something else.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any], maximize: bool, prune_after: int | None) -> None:
+        self.folder = folder
+        self._seed = int(identity[CONFIG]["seed"])
+        (folder / LOCKS).mkdir(parents=True, exist_ok=True)
+        with study_lock(folder):
+            _check_identity(folder, json.loads(json.dumps(identity)))
+            optuna.logging.set_verbosity(optuna.logging.WARNING)
+            self._study = optuna.create_study(
+                study_name=_NAME,
+                storage=_storage(folder),
+                pruner=optuna.pruners.NopPruner() if prune_after is None else _pruner(prune_after),
+                direction=StudyDirection.MAXIMIZE if maximize else StudyDirection.MINIMIZE,
+                load_if_exists=True,
+            )
+
+    def enqueue(self, settings: list[dict[str, Any]]) -> None:
+        """Puts settings at the front, each once, however often this is called."""
+        with study_lock(self.folder):
+            for setting in settings:
+                self._study.enqueue_trial(setting, skip_if_exists=True)
+
+    def claim(self, n_trials: int) -> Claim | None:
+        """A trial to work on: one that its process was killed in, or else a new one.
+
+        Args:
+            n_trials: how many there may be in all.
+
+        Returns:
+            The trial with its lock; None when every trial is finished or in the hands of another process.
+        """
+        with study_lock(self.folder):
+            trials = self._study.get_trials(deepcopy=False)
+            for frozen in (trial for trial in trials if trial.state == TrialState.RUNNING):
+                lock = self._lock(frozen.number)
+                if lock is not None:
+                    return self._claim(frozen.number, frozen._trial_id, lock)
+            if sum(trial.state != TrialState.WAITING for trial in trials) >= n_trials:
+                return None
+            new = self._study.ask()
+            lock = self._lock(new.number)
+            assert lock is not None  # its number is new, and the study is locked
+            return self._claim(new.number, new._trial_id, lock)
+
+    def finished(self) -> list[FrozenTrial]:
+        """Trials that came to an end, whatever it was."""
+        return [trial for trial in self._study.get_trials(deepcopy=False) if trial.state.is_finished()]
+
+    def trial_folder(self, number: int) -> Path:
+        """The run folder of a trial."""
+        return self.folder / TRIALS / f"trial-{number:04d}"
+
+    def _claim(self, number: int, trial_id: int, lock: FileLock) -> Claim:
+        """The trial with a sampler of its own, so that what it is given depends on its number and on what is known."""
+        seed = stream_seed(self._seed, "tune", number) % 2**32
+        self._study.sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+        return Claim(optuna.Trial(self._study, trial_id), lock)
+
+    def _lock(self, number: int) -> FileLock | None:
+        """The lock of a trial, held; None while another process holds it."""
+        lock = FileLock(self.folder / LOCKS / f"trial-{number:04d}")
+        with suppress(Timeout):
+            lock.acquire(timeout=0)
+            return lock
+        return None
+
+
+def study_lock(folder: Path) -> FileLock:
+    """The lock of a whole study, not held yet; to be held for moments only."""
+    return FileLock(folder / LOCKS / "study")
+
+
+def read_identity(folder: Path) -> dict[str, Any]:
+    """What a study was made with.
+
+    Raises:
+        UserError: the folder is not a study's.
+    """
+    try:
+        return dict(json.loads((folder / STUDY).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        raise UserError(f"{folder} is not the folder of a study: it has no readable {STUDY}") from None
+
+
+def load(folder: Path) -> optuna.Study:
+    """The study of a folder, to be read.
+
+    Raises:
+        UserError: the folder is not a study's.
+    """
+    read_identity(folder)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.load_study(study_name=_NAME, storage=_storage(folder))
+
+
+def code_fingerprint() -> str:
+    """The beginning of the SHA-256 of the package's sources: trials of different code are not compared."""
+    digest = hashlib.sha256()
+    root = Path(recmodels.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _storage(folder: Path) -> optuna.storages.RDBStorage:
+    url = f"sqlite:///{(folder / DATABASE).absolute()}"
+    return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": _DATABASE_SECONDS}})
+
+
+def _pruner(prune_after: int) -> optuna.pruners.BasePruner:
+    return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=prune_after)
+
+
+def _check_identity(folder: Path, identity: dict[str, Any]) -> None:
+    """Writes the identity of a new study, compares that of an old one."""
+    if not (folder / STUDY).exists():
+        others = sorted(path.name for path in folder.iterdir() if path.name not in (LOCKS, f".{STUDY}.tmp"))
+        if others:
+            raise UserError(
+                f"{folder} is not empty and not a study: it has {', '.join(others[:5])}; choose another --study"
+            )
+        write_text(folder / STUDY, json.dumps(identity, indent=2) + "\n")
+        return
+    differences = _differences(read_identity(folder), identity)
+    if differences:
+        shown = "\n  - ".join(["", *differences[:20]])
+        raise UserError(
+            f"{folder} is the study of something else; choose another folder with --study=DIR. What differs:{shown}"
+        )
+
+
+def _differences(stored: Any, given: Any, name: str = "") -> list[str]:
+    """What differs, by the names of the innermost keys."""
+    if isinstance(stored, dict) and isinstance(given, dict):
+        keys = dict.fromkeys([*stored, *given])
+        inner = [_differences(stored.get(key), given.get(key), f"{name}.{key}".strip(".")) for key in keys]
+        return [text for found in inner for text in found]
+    return [] if stored == given else [f"{name}: got {given!r}, the study has {stored!r}"]
