@@ -15,7 +15,7 @@ BENCH_ARGS ?=
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-slow torture lint types bench bench-scale clean
+.PHONY: help setup demo test test-fast test-slow torture lint types bench bench-scale tables clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## */\1|/' | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -55,6 +55,10 @@ bench: $(READY)  ## seconds and memory of our models beside RecBole's; DATASET, 
 
 bench-scale: $(READY)  ## seconds and memory of a step on synthetic graphs of growing size; BENCH_ARGS="--growth density ..."
 	$(BIN)/python -m benchmarks.scale $(BENCH_ARGS)
+
+tables: $(READY)  ## docs/results/ml-1m.* and gowalla.* from results/; a data set without results is skipped
+	test ! -d results/ml-1m-r3 || $(BIN)/recmodels report results/ml-1m-r3 --name=ml-1m --published=ml-1m --out=docs/results
+	test ! -d results/gowalla || $(BIN)/recmodels report results/gowalla --by=split --published=gowalla --out=docs/results
 
 clean:  ## remove the environment, caches and build products; runs and data sets stay
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .ruff_cache .pytest_cache

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from recbole.evaluator import Evaluator
+from recbole.evaluator.register import smaller_metrics
 
 
 class MetricRecorder:
@@ -32,3 +33,8 @@ class MetricRecorder:
         values = {f"{metric}@{k}": np.array(value[:, k - 1], dtype=np.float64) for k in topk}
         self._per_user |= values
         return {name: float(column.mean()) for name, column in values.items()}
+
+
+def is_smaller_better(metric: str) -> bool:
+    """As RecBole says; a name it does not know is of a metric where more is better."""
+    return metric.partition("@")[0] in smaller_metrics

@@ -1,0 +1,43 @@
+"""Under which conditions runs were made, in words."""
+
+import json
+from collections.abc import Iterable, Sequence
+
+from recmodels.reporting.finished import Run
+
+
+def protocol(run: Run) -> str:
+    """How the data were split, and how the epoch was picked."""
+    config = run.config
+    parts, given = config.get("benchmark_filename"), config.get("eval_args", {})
+    how = f"{json.dumps(given.get('split'))}, order {given.get('order')}, group_by {given.get('group_by')}"
+    if parts:
+        how = f"fixed [{', '.join(parts)}], {'test' if parts[1] == parts[2] else 'valid'}-picked"
+    picked = f"mode {given.get('mode')}, best epoch by valid {config.get('valid_metric')}"
+    return f"split_seed {config.get('split_seed')}, {how}, {picked}"
+
+
+def hardware_text(run: Run) -> str:
+    """Processor, GPU, cores and threads."""
+    found = run.result.get("hardware")
+    if not found:
+        return "not recorded"
+    parts = [
+        found.get("cpu"),
+        found.get("gpu"),
+        f"cores {found.get('cores')}, torch threads {found.get('torch_threads')}",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def versions_text(runs: Sequence[Run]) -> str:
+    """Each package with its version, or versions."""
+    found = [run.result.get("versions", {}) for run in runs]
+    names = dict.fromkeys(name for versions in found for name in versions)
+    texts = [f"{name} {' or '.join(distinct(given[name] for given in found if name in given))}" for name in names]
+    return ", ".join(texts) or "not recorded"
+
+
+def distinct(texts: Iterable[str]) -> list[str]:
+    """Each once, in order."""
+    return sorted(set(texts))

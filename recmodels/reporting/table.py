@@ -1,0 +1,183 @@
+"""Finished runs as rows of a table: runs that differ in nothing but their seed are one row."""
+
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from itertools import combinations, groupby
+from typing import Any, NamedTuple
+
+from recmodels.data.evaluation import is_smaller_better
+from recmodels.errors import ParamError
+from recmodels.params import raise_all
+from recmodels.reporting.finished import ROW_NAME, Run
+from recmodels.typed_values import nearest
+
+METRICS = ("recall@10", "ndcg@10", "recall@20", "ndcg@20", "recall@50", "ndcg@50")
+
+
+class Row(NamedTuple):
+    """Runs that differ in nothing but their seed.
+
+    Attributes:
+        name: the name they were kept under, or their model.
+        settings: the values in which the rows of the table differ, as text.
+        runs: by ascending seed.
+    """
+
+    name: str
+    settings: str
+    runs: tuple[Run, ...]
+
+    @property
+    def label(self) -> str:
+        """Name and settings: unique in a table."""
+        return f"{self.name}, {self.settings}" if self.settings else self.name
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Ascending."""
+        return tuple(run.result["seed"] for run in self.runs)
+
+    def mean(self, metric: str) -> float | None:
+        """Mean over the seeds, None if a run lacks the metric."""
+        values = [run.result["test"].get(metric) for run in self.runs]
+        return None if None in values else statistics.fmean(values)
+
+    def deviation(self, metric: str) -> float | None:
+        """Standard deviation over the seeds (n - 1), None for one seed or if a run lacks the metric."""
+        if len(self.runs) < 2 or self.mean(metric) is None:
+            return None
+        return statistics.stdev(run.result["test"][metric] for run in self.runs)
+
+    def values(self, key: str) -> list[Any]:
+        """The distinct values of a key of `result.json`, ascending if they are numbers; empty if none has it."""
+        found = [run.result.get(key) for run in self.runs]
+        distinct = [value for place, value in enumerate(found) if value is not None and value not in found[:place]]
+        return sorted(distinct) if all(isinstance(value, (int, float)) for value in distinct) else distinct
+
+
+class Table(NamedTuple):
+    """Rows of one data set and one split.
+
+    Attributes:
+        dataset: name.
+        split_sha256: fingerprint of the split.
+        rows: by name, then settings.
+    """
+
+    dataset: str
+    split_sha256: str
+    rows: tuple[Row, ...]
+
+
+def make_tables(runs: Sequence[Run], by_split: bool = False) -> tuple[list[Table], list[str]]:
+    """Groups runs into rows, and rows into a table for each split.
+
+    Args:
+        runs: of one data set.
+        by_split: whether several splits are allowed.
+
+    Returns:
+        Tables by fingerprint, and a line for each run that repeats another one, result and all.
+
+    Raises:
+        ParamError: no run, several data sets, several splits unless `by_split`, two different results of one
+            configuration and seed, or one configuration under two names.
+    """
+    if not runs:
+        raise ParamError("report: no finished run; expected at least one folder with result.json")
+    _check_one(runs, "dataset", "")
+    if not by_split:
+        _check_one(runs, "split_sha256", ", or --by=split for a table each")
+    kept, repeated = _without_repeats(runs)
+    ordered = sorted(kept, key=lambda run: str(run.result["split_sha256"]))
+    tables = [
+        Table(kept[0].result["dataset"], split, _rows(list(part)))
+        for split, part in groupby(ordered, key=lambda run: str(run.result["split_sha256"]))
+    ]
+    return tables, repeated
+
+
+def sort_rows(table: Table, by: str) -> Table:
+    """The table with its best row first, by a metric; rows without it last."""
+    sign = 1 if is_smaller_better(by) else -1
+    means = {row.label: row.mean(by) for row in table.rows}
+    order = {label: math.inf if mean is None else sign * mean for label, mean in means.items()}
+    return table._replace(rows=tuple(sorted(table.rows, key=lambda row: order[row.label])))
+
+
+def choose_metrics(tables: Sequence[Table], asked: Sequence[str] | None) -> list[str]:
+    """Metrics to show.
+
+    Args:
+        tables: of the runs.
+        asked: names, upper and lower case alike; None shows those of `METRICS` that a run has, else all of its metrics.
+
+    Raises:
+        ParamError: no run has a metric that was asked for. All at once.
+    """
+    runs = [run for table in tables for row in table.rows for run in row.runs]
+    known = list(dict.fromkeys(metric for run in runs for metric in run.result["test"]))
+    if asked is None:
+        return [metric for metric in METRICS if metric in known] or known
+    names = [name.lower() for name in asked]
+    unknown = [name for name in names if name not in known]
+    raise_all("metrics", [f"{name}: no run has it{nearest(name, known)}; got {', '.join(known)}" for name in unknown])
+    return names
+
+
+def _check_one(runs: Sequence[Run], key: str, remedy: str) -> None:
+    """Refuses runs that differ in a key, by the folders of each value."""
+    folders: dict[str, list[str]] = {}
+    for run in runs:
+        folders.setdefault(run.result[key], []).append(run.folder.as_posix())
+    if len(folders) > 1:
+        found = [f"{value[:12]}: {', '.join(paths)}" for value, paths in sorted(folders.items())]
+        raise_all(f"report: {key} differs, so the figures cannot be compared; give runs of one{remedy}", found)
+
+
+def _identity(run: Run) -> tuple[str, str, str]:
+    """What runs of one row have in common."""
+    return run.result["split_sha256"], run.result["model"], json.dumps(run.settings)
+
+
+def _without_repeats(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """One run for each configuration and seed, that with a name before its original."""
+    kept: dict[tuple[Any, ...], Run] = {}
+    repeated, problems = [], []
+    for run in sorted(runs, key=lambda run: ROW_NAME not in run.result):
+        first = kept.setdefault((*_identity(run), run.result["seed"]), run)
+        if first.result["test"] != run.result["test"]:
+            problems.append(f"{run.folder}: another result than {first.folder}, with the same configuration and seed")
+        elif first is not run:
+            repeated.append(f"{run.folder.as_posix()}: repeats {first.folder.as_posix()}, with the same result")
+    raise_all("report: one result is expected for a configuration and a seed; leave the other out", problems)
+    return list(kept.values()), repeated
+
+
+def _rows(runs: Sequence[Run]) -> tuple[Row, ...]:
+    """The rows of one split."""
+    groups = [list(group) for _, group in groupby(sorted(runs, key=_identity), key=_identity)]
+    shown = _differing([group[0] for group in groups])
+    rows = []
+    for group in groups:
+        names = sorted({run.result[ROW_NAME] for run in group if ROW_NAME in run.result})
+        if len(names) > 1:
+            folders = ", ".join(run.folder.as_posix() for run in group)
+            raise ParamError(f"report: one configuration has the names {names}; keep it under one: {folders}")
+        model, given = group[0].result["model"], group[0].settings
+        text = ", ".join(f"{key} {given[key].strip(chr(34))}" for key in sorted(shown & given.keys()))
+        by_seed = sorted(group, key=lambda run: int(run.result["seed"]))
+        rows.append(Row(names[0] if names else model, text, tuple(by_seed)))
+    return tuple(sorted(rows, key=lambda row: (row.name, row.settings)))
+
+
+def _differing(runs: Sequence[Run]) -> set[str]:
+    """Keys with two values, or which one run has and another run of the same model has not."""
+    given = [(run.result["model"], run.settings) for run in runs]
+    found = set()
+    for (model, one), (other, two) in combinations(given, 2):
+        found |= {key for key in one.keys() & two.keys() if one[key] != two[key]}
+        found |= one.keys() ^ two.keys() if model == other else set()
+    return found

@@ -1,0 +1,239 @@
+"""Run folders become rows: seeds are grouped, what cannot be compared is refused, copies say the same."""
+
+import json
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recmodels.errors import CheckpointError, ParamError, UserError
+from recmodels.experiments.folder import CONFIG, RESULT, USERS
+from recmodels.layers import load_yaml
+from recmodels.reporting.comparison import per_user
+from recmodels.reporting.finished import ROW_NAME, Run, read_runs
+from recmodels.reporting.kept import PER_USER, keep
+from recmodels.reporting.published import Published, read_published
+from recmodels.reporting.table import Row, Table, choose_metrics, make_tables, sort_rows
+from tests.finished_runs import SPLIT, write_run
+
+
+def only_table(*paths: str) -> Table:
+    (table,), _ = make_tables(read_runs([Path(path) for path in paths])[0])
+    return table
+
+
+def test_runs_that_differ_only_in_their_seed_are_one_row_with_mean_and_deviation() -> None:
+    recalls = {2022: 0.23, 2020: 0.20, 2021: 0.21}
+    for seed, recall in recalls.items():
+        write_run(f"runs/{seed}", recall, seed=seed, data_path=f"/machine/{seed}")
+    (row,) = only_table("runs").rows
+    assert isinstance(row, Row)
+    assert (row.name, row.settings, row.seeds) == ("NCL", "", (2020, 2021, 2022))
+    assert row.mean("recall@10") == pytest.approx(statistics.mean(recalls.values()), rel=1e-15)
+    assert row.deviation("recall@10") == pytest.approx(np.std(list(recalls.values()), ddof=1), rel=1e-12)
+
+
+def test_one_seed_has_no_deviation() -> None:
+    write_run("runs/a", 0.2)
+    (row,) = only_table("runs").rows
+    assert (row.mean("recall@10"), row.deviation("recall@10"), row.mean("absent")) == (0.2, None, None)
+
+
+def test_rows_show_the_settings_in_which_they_differ_and_no_others() -> None:
+    write_run("runs/a", 0.2)
+    write_run("runs/b", 0.2, ssl_reg=0)
+    write_run("runs/c", 0.2, eval_args={"mode": "full", "order": "TO"}, extra="on")
+    settings = sorted(row.settings for row in only_table("runs").rows)
+    split = "eval_args.group_by user, eval_args.order RO, eval_args.split.RS [0.8, 0.1, 0.1]"
+    assert settings == [f"{split}, ssl_reg 0", f"{split}, ssl_reg 1e-07", "eval_args.order TO, extra on, ssl_reg 1e-07"]
+
+
+def test_a_key_that_another_model_does_not_have_is_no_difference() -> None:
+    write_run("runs/a", 0.2)
+    light = write_run("runs/b", 0.2, model="LightGCN")
+    values = load_yaml((light / CONFIG).read_text(), "b")
+    (light / CONFIG).write_text(json.dumps({key: value for key, value in values.items() if key != "ssl_reg"}))
+    assert [(row.name, row.settings) for row in only_table("runs").rows] == [("LightGCN", ""), ("NCL", "")]
+
+
+def test_runs_are_found_below_folders_and_once() -> None:
+    for seed in (1, 2):
+        write_run(f"runs/deep/down/{seed}", 0.2, seed=seed)
+    runs, skipped = read_runs([Path("runs"), Path("runs/deep/down/1"), Path("runs/../runs/deep")])
+    assert ([run.result["seed"] for run in runs], skipped) == ([1, 2], [])
+    assert all(isinstance(run, Run) for run in runs)
+
+
+def test_an_unfinished_run_is_skipped_with_the_reason() -> None:
+    write_run("runs/a", 0.2)
+    (write_run("runs/b", 0.2, seed=1) / RESULT).unlink()
+    runs, skipped = read_runs([Path("runs")])
+    assert [run.folder for run in runs] == [Path("runs/a")]
+    assert skipped == ["runs/b: unfinished, no result.json yet; recmodels train --resume=runs/b continues it"]
+
+
+def test_every_damaged_run_is_named_at_once() -> None:
+    (write_run("runs/a", 0.2) / RESULT).write_text('{"model": ')
+    write_run("runs/b", float("nan"))
+    write_run("runs/c", 0.2, result={"seed": 7, "n_parameters": "many"})
+    (write_run("runs/d", 0.2) / CONFIG).unlink()
+    write_run("runs/e", 0.2, result={"test": None})
+    with pytest.raises(CheckpointError) as error:
+        read_runs([Path("runs"), Path("rnus")])
+    for words in (
+        "runs: 8 problems",
+        "rnus: no such folder; did you mean 'runs'?",
+        "runs/a/result.json: cannot be read: Expecting value",
+        "runs/b/result.json: test.recall@10: expected a number, got nan",
+        "runs/b/result.json: test.ndcg@10: expected a number, got nan",
+        "runs/c/result.json: n_parameters: expected a whole number or null, got 'many'",
+        "runs/c/config.yaml: seed: got 2020, expected 7 as in result.json",
+        "runs/d/config.yaml: cannot be read: No such file or directory",
+        "runs/e/result.json: test: expected a mapping, got None",
+    ):
+        assert words in str(error.value)
+
+
+def test_different_splits_are_refused_by_folder_or_get_a_table_each() -> None:
+    write_run("runs/a", 0.2)
+    write_run("runs/b", 0.3, result={"split_sha256": "ff" * 32})
+    runs, _ = read_runs([Path("runs")])
+    with pytest.raises(ParamError, match="split_sha256 differs.*--by=split") as error:
+        make_tables(runs)
+    assert f"{SPLIT}: runs/a" in str(error.value)
+    assert "ffffffffffff: runs/b" in str(error.value)
+    tables, _ = make_tables(runs, by_split=True)
+    assert [(table.split_sha256[:2], table.rows[0].mean("recall@10")) for table in tables] == [("61", 0.2), ("ff", 0.3)]
+
+
+def test_different_data_sets_are_refused_even_by_split() -> None:
+    write_run("runs/a", 0.2)
+    write_run("runs/b", 0.3, dataset="other")
+    with pytest.raises(ParamError, match="dataset differs"):
+        make_tables(read_runs([Path("runs")])[0], by_split=True)
+
+
+def test_a_repeated_run_counts_once_and_a_contradicting_one_is_refused() -> None:
+    write_run("runs/a", 0.2)
+    write_run("runs/b", 0.2)
+    (table,), repeated = make_tables(read_runs([Path("runs")])[0])
+    assert table.rows[0].seeds == (2020,)
+    assert repeated == ["runs/b: repeats runs/a, with the same result"]
+    write_run("runs/c", 0.3)
+    with pytest.raises(ParamError, match="runs/c: another result than runs/a, with the same configuration and seed"):
+        make_tables(read_runs([Path("runs")])[0])
+
+
+def test_no_run_is_refused() -> None:
+    with pytest.raises(ParamError, match="no finished run"):
+        make_tables([])
+
+
+def test_rows_are_sorted_by_name_or_best_first() -> None:
+    for name, recall in (("c", 0.2), ("a", 0.1), ("b", 0.3)):
+        write_run(f"runs/{name}", recall, result={ROW_NAME: name}, n_layers=ord(name))
+    table = only_table("runs")
+    assert [row.name for row in table.rows] == ["a", "b", "c"]
+    assert [row.name for row in sort_rows(table, "recall@10").rows] == ["b", "c", "a"]
+    smaller = {"averagepopularity@10": 1.0}
+    write_run("runs/d", 0.9, result={ROW_NAME: "d", "test": smaller})
+    write_run("runs/e", 0.9, result={ROW_NAME: "e", "test": {"averagepopularity@10": 0.5}}, n_layers=9)
+    assert [row.name for row in sort_rows(only_table("runs"), "averagepopularity@10").rows][:2] == ["e", "d"]
+
+
+def test_metrics_are_those_of_the_field_unless_asked_for() -> None:
+    write_run("runs/a", 0.2, result={"test": {"mrr@10": 0.1, "ndcg@10": 0.1, "recall@10": 0.1}})
+    tables = [only_table("runs")]
+    assert choose_metrics(tables, None) == ["recall@10", "ndcg@10"]
+    assert choose_metrics(tables, ["MRR@10"]) == ["mrr@10"]
+    with pytest.raises(ParamError) as error:
+        choose_metrics(tables, ["recal@10", "x@3"])
+    assert "recal@10: no run has it; did you mean 'recall@10'?; got mrr@10, ndcg@10, recall@10" in str(error.value)
+    assert "x@3: no run has it" in str(error.value)
+
+
+def test_a_kept_copy_gives_the_same_row_under_its_name_without_paths() -> None:
+    generator = np.random.default_rng(0)
+    for seed in (1, 2):
+        write_run(f"runs/{seed}", 0.2 + seed / 100, generator.random(50), seed=seed)
+    folders = keep(read_runs([Path("runs")])[0], Path("results/toy"), "NCL, kept")
+    assert folders == [Path("results/toy/NCL-kept/1"), Path("results/toy/NCL-kept/2")]
+    (original,), (kept,) = only_table("runs").rows, only_table("results").rows
+    assert (kept.name, kept.seeds, kept.mean("recall@10")) == ("NCL, kept", (1, 2), original.mean("recall@10"))
+    for folder in folders:
+        assert sorted(path.name for path in folder.iterdir()) == [CONFIG, RESULT, USERS]
+        assert "/somewhere" not in (folder / CONFIG).read_text()
+        small, whole = per_user(folder), per_user(Path("runs") / folder.name)
+        assert set(small) == {"user", *PER_USER} & set(whole)
+        assert small["recall@10"].dtype == np.float32
+        np.testing.assert_array_equal(small["recall@10"], whole["recall@10"].astype(np.float32))
+    assert only_table("runs", "results").rows[0].name == "NCL, kept"
+
+
+def test_keeping_twice_changes_nothing_and_another_result_is_refused() -> None:
+    write_run("a/1", 0.2, np.ones(3))
+    write_run("b/1", 0.3, np.ones(3))
+    (folder,) = keep(read_runs([Path("a")])[0], Path("results"), "x")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    keep(read_runs([Path("a")])[0], Path("results"), "x")
+    with pytest.raises(ParamError, match=r"results/x/2020/result.json: holds another result; choose another --name"):
+        keep(read_runs([Path("b")])[0], Path("results"), "x")
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: write_run("runs/b", 0.2, np.ones(3), ssl_reg=0), "got 2 rows, expected one: NCL, ssl_reg 0; NCL, ssl"),
+        (lambda: write_run("runs/b", 0.2, None, seed=1), r"runs/b/test_users.npz: absent"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_and_nothing_is_written(make: Callable[[], Path], words: str) -> None:
+    write_run("runs/a", 0.2, np.ones(3))
+    make()
+    with pytest.raises(UserError, match=words):
+        keep(read_runs([Path("runs")])[0], Path("results"), None)
+    assert not Path("results").exists()
+
+
+def test_published_figures_keep_their_source_and_may_have_gaps() -> None:
+    Path("p.csv").write_text('model,source,recall@10,ndcg@10\nNCL,"Lin, 2022",0.2057,0.2732\nX,web,,0.1\n')
+    assert read_published("p.csv") == [
+        Published("NCL", "Lin, 2022", {"recall@10": 0.2057, "ndcg@10": 0.2732}),
+        Published("X", "web", {"ndcg@10": 0.1}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("model,recall@10\nNCL,0.2\n", ["got the columns model, recall@10; expected model, source and metrics"]),
+        ("", ["no CSV"]),
+        (
+            "model,source,recall@10\nNCL,,20.57\n,web,abc\n",
+            [
+                "row 1, source: expected a text, got ''",
+                "row 1, recall@10: expected nothing or a number between 0 and 1, got '20.57'",
+                "row 2, model: expected a text",
+                "row 2, recall@10: expected nothing or a number between 0 and 1, got 'abc'",
+            ],
+        ),
+    ],
+)
+def test_a_wrong_file_of_published_figures_is_refused_with_every_cell(text: str, words: list[str]) -> None:
+    Path("p.csv").write_text(text)
+    with pytest.raises(ParamError) as error:
+        read_published("p.csv")
+    assert all(expected in str(error.value) for expected in words)
+
+
+def test_shipped_figures_are_found_by_name_and_name_their_sources() -> None:
+    for name, size in (("ml-1m", 10), ("gowalla", 6)):
+        rows = read_published(name)
+        assert len({(row.model, row.source) for row in rows}) == len(rows) == size
+    with pytest.raises(ParamError, match=r"ends in .csv, or one of gowalla, ml-1m; did you mean 'gowalla'\?"):
+        read_published("gowala")
+    with pytest.raises(ParamError, match=r"published: absent.csv: cannot be read"):
+        read_published("absent.csv")
