@@ -23,7 +23,7 @@ from tests.runs import CHECKOUT, MEASURED, arguments, files_of, options, python,
 
 KEYS = [
     "model", "dataset", "seed", "split_seed", "split_sha256", "best_epoch", "epochs_run", "best_valid", "test",
-    "seconds_per_epoch", "peak_rss_mb", "n_parameters", "versions",
+    "seconds_per_epoch", "peak_rss_mb", "n_parameters", "hardware", "versions",
 ]  # fmt: skip
 FILES = {
     "config.yaml", "log.txt", "result.json", "test_users.npz", "curves.csv", "curves.png",
