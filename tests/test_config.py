@@ -85,6 +85,16 @@ def test_a_shipped_preset_is_a_configuration_file_unless_there_is_a_file_of_its_
     assert resolve(["--config_files=DirectAU", "--dataset=ml-100k"], SHIPPED).model == "NCL"
 
 
+@pytest.mark.parametrize("name", sorted(f.name.removesuffix(".yaml") for f in (properties_root() / "preset").iterdir()))
+def test_every_shipped_preset_resolves_and_decides_its_keys(name: str) -> None:
+    given = load_layer(properties_root() / "preset" / f"{name}.yaml", name).values
+    found = resolve([f"--config_files={name}", "--dataset=ml-1m"], SHIPPED)
+    assert {key: found.values[key] for key in given if key != "model"} == {
+        k: v for k, v in given.items() if k != "model"
+    }
+    assert {found.origin[key] for key in given if key != "model"} == {f"properties/preset/{name}.yaml"}
+
+
 def test_values_are_every_key_of_model_run_and_data() -> None:
     found = resolve(NAMES, MODELS)
     assert set(found.values) == {*Plain.keys(), *RunParams.keys(), *DataParams.keys()}

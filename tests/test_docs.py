@@ -94,8 +94,9 @@ def test_every_training_command_of_the_readme_resolves(checkout, tmp_path):
         given = parse_argv(shlex.split(line)[2:])
         given.pop("run_dir", None)
         resolved = _resolve(given)
-        preset = "--config_files=DirectAU" in line
-        assert resolved.model == given.get("model", "LightGCN" if preset else DEFAULTS["model"]), line
+        presets = {"DirectAU": "LightGCN", "NCL-ml-1m": "NCL"}
+        named = [presets[name] for name in given.get("config_files", []) if name in presets]
+        assert resolved.model == given.get("model", *named or [DEFAULTS["model"]]), line
 
 
 def _resolve(given):
