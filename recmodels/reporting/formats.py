@@ -29,7 +29,8 @@ _TEX = {
 _LEGEND = """\
 R is recall, N NDCG, ± the standard deviation over seeds (n - 1); a row of one seed has no deviation. Of the runs here
 the best mean is bold and the second underlined; figures reported by others are not ranked, they come from other splits
-and machines. Epochs include those after the best; seconds an epoch is a median, memory the peak of the process."""
+and machines. Epochs include those after the best; seconds an epoch is a median on a machine that may have been shared,
+so `make bench` compares speed; memory is the peak of the process."""
 _DIFFERENCES = """\
 Mean over users and shared seeds of row minus `{against}`: difference [95 % interval], relative difference, two-sided
 p-value, by bootstrap over seeds and users, paired by both. One seed gives an interval for other users of that seed and
