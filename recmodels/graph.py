@@ -50,6 +50,22 @@ class Adjacency(nn.Module):
         """The transposed matrix; the same object when symmetric."""
         return self if self._transpose is None else self._transpose
 
+    def edge_numbers(self) -> Tensor:
+        """(nnz,) int64 in [0, E), one number for both directions of an edge; the places must be symmetric."""
+        rows = torch.repeat_interleave(torch.arange(self.n_nodes, device=self.indices.device), self.indptr.diff())
+        columns = self.indices.long()
+        pairs = torch.minimum(rows, columns) * self.n_nodes + torch.maximum(rows, columns)
+        return torch.unique(pairs, return_inverse=True)[1]
+
+    def scaled(self, factors: Tensor) -> "Adjacency":
+        """The matrix with every value multiplied; this one stays as it is.
+
+        Args:
+            factors: (nnz,), equal for both directions of an edge, so that the transpose is scaled by the same.
+        """
+        transpose = None if self._transpose is None else self._transpose.scaled(factors)
+        return Adjacency(self.indptr, self.indices, self.values * factors, transpose)
+
     def matrix(self) -> Tensor:
         """The torch sparse CSR tensor over these buffers, without a copy."""
         shape = (self.n_nodes, self.n_nodes)

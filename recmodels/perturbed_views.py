@@ -16,7 +16,7 @@ class DroppedView(PropagationView):
     """The encoder on a part of the graph, drawn anew at the start of every epoch.
 
     The dropped graph is normalized by its own degrees. In evaluation mode and before the first epoch the whole graph
-    is used.
+    is used. The encoder's own edge dropout, step by step, does not come on top.
 
     Args:
         encoder: the view that is perturbed; its hops, aggregation and whole graph are used.
@@ -31,7 +31,9 @@ class DroppedView(PropagationView):
     """
 
     def __init__(self, encoder: PropagationView, graph: BipartiteGraph, drop: str, rate: float) -> None:
-        super().__init__(encoder.adjacency, encoder.n_hops, encoder.n_extra_hops, encoder.aggregation)
+        super().__init__(
+            encoder.adjacency, encoder.n_hops, encoder.n_extra_hops, encoder.aggregation._replace(edge_dropout=0.0)
+        )
         if drop not in DROPS or not 0 <= rate < 1:
             raise ValueError(f"drop must be one of {', '.join(DROPS)} and rate in [0, 1), got {drop!r} and {rate}")
         self.graph, self.drop, self.rate = graph, drop, rate
@@ -104,12 +106,6 @@ class NoisyView(PropagationView):
     def __init__(self, encoder: PropagationView, noise: float) -> None:
         super().__init__(encoder.adjacency, encoder.n_hops, encoder.n_extra_hops, encoder.aggregation)
         self.noise = noise
-        self.generator = torch.Generator(encoder.adjacency.values.device)
-
-    def on_epoch_start(self, epoch: int, generator: torch.Generator) -> None:
-        """Starts this view's own stream with a draw from the epoch's."""
-        seed = int(torch.randint(2**62, (), generator=generator))
-        self.generator = torch.Generator(self.adjacency.values.device).manual_seed(seed)
 
     def next_hop(self, hop: Tensor, number: int) -> Tensor:
         """(N, d) the next hop, with noise in training."""

@@ -22,12 +22,14 @@ class Aggregation(NamedTuple):
         is_unit: whether embeddings are scaled to unit length before every propagation.
         ego_share: gamma in [0, 1], the share of hop 0 in the readout, the rest shared by the hops after it; None gives
             all hops the same share.
+        edge_dropout: p in [0, 1), share of the edges that a training step leaves out of propagation.
     """
 
     target: float = 0.5
     source: float = 0.5
     is_unit: bool = False
     ego_share: float | None = None
+    edge_dropout: float = 0.0
 
     def adjacency(self, graph: BipartiteGraph) -> Adjacency:
         """The normalized adjacency with these exponents."""
@@ -40,14 +42,20 @@ _LIGHTGCN = Aggregation()
 class PropagationView(nn.Module):
     """LightGCN's encoder: propagate hop by hop, read out a mean of the first hops.
 
+    With edge dropout every call in training draws the edges that stay, each with probability 1 - p and both directions
+    together, and divides their values by 1 - p; degrees stay those of the whole graph, and evaluation uses all edges.
+
     Args:
         adjacency: normalised, (N, N).
         n_hops: L >= 1, hops read out besides hop 0.
         n_extra_hops: hops beyond L that an objective needs; they are propagated but not read out.
         aggregation: how a hop follows from the one before, and the share of each in the readout.
 
-    Source: He et al. 2020 (LightGCN), eqs. 7 and 8 with alpha_k = 1 / (L + 1); Lee et al. 2024 (LightGCN++), section 4.
+    Source: He et al. 2020 (LightGCN), eqs. 7 and 8 with alpha_k = 1 / (L + 1), edge dropout as in the authors' code;
+    Lee et al. 2024 (LightGCN++), section 4.
     """
+
+    edge_numbers: Tensor | None
 
     def __init__(
         self, adjacency: Adjacency, n_hops: int, n_extra_hops: int = 0, aggregation: Aggregation = _LIGHTGCN
@@ -55,6 +63,10 @@ class PropagationView(nn.Module):
         super().__init__()
         self.adjacency, self.aggregation = adjacency, aggregation
         self.n_hops, self.n_extra_hops = n_hops, n_extra_hops
+        self.generator = torch.Generator(adjacency.values.device)
+        numbers = adjacency.edge_numbers() if aggregation.edge_dropout else None
+        self.register_buffer("edge_numbers", numbers, persistent=False)
+        self._kept: list[Adjacency] = []  # in a list, because it is no part of the module
 
     def forward(self, ego: Tensor) -> Encoding:
         """Encodes the whole graph.
@@ -65,6 +77,7 @@ class PropagationView(nn.Module):
         Returns:
             Encoding with n_hops + n_extra_hops + 1 hops.
         """
+        self._kept = [self._draw_edges(self.edge_numbers)] if self.training and self.edge_numbers is not None else []
         hops = [ego]
         for _ in range(self.n_hops + self.n_extra_hops):
             hops.append(self.next_hop(hops[-1], len(hops)))
@@ -77,15 +90,23 @@ class PropagationView(nn.Module):
 
     def adjacency_of(self, number: int) -> Adjacency:
         """What hop `number` >= 1 is propagated by."""
-        return self.adjacency
+        return self._kept[0] if self._kept else self.adjacency
+
+    def _draw_edges(self, numbers: Tensor) -> Adjacency:
+        """The adjacency with the edges of one step; numbers (nnz,) of the edges."""
+        rate, device = self.aggregation.edge_dropout, self.generator.device
+        drawn = torch.rand(numbers.numel() // 2, generator=self.generator, device=device) >= rate
+        return self.adjacency.scaled((drawn.to(self.adjacency.values) / (1 - rate))[numbers])
 
     def on_epoch_start(self, epoch: int, generator: torch.Generator) -> None:
-        """Called before the first batch of an epoch; a perturbed view draws here.
+        """Starts this view's own stream with a draw from the epoch's; a perturbed view may draw more here.
 
         Args:
             epoch: 0-based.
             generator: stream of this epoch.
         """
+        seed = int(torch.randint(2**62, (), generator=generator))
+        self.generator = torch.Generator(self.adjacency.values.device).manual_seed(seed)
 
     def _read_out(self, hops: list[Tensor]) -> Tensor:
         """(N, d) weighted mean of the hops."""

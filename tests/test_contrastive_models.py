@@ -10,6 +10,7 @@ from recmodels.errors import ParamError
 from recmodels.models import SGL, LightGCL, SimGCL, XSimGCL
 from recmodels.objectives import HopContrast, LowRankContrast, ViewContrast
 from recmodels.perturbed_views import DroppedView, NoisyView
+from recmodels.views import PropagationView
 from tests.runs import Recorder, start
 from tests.worlds import objective, session, triples
 
@@ -114,3 +115,19 @@ def test_an_epoch_draws_the_same_whatever_came_before_it(tmp_path: Path, model: 
             terms = [float(one.calculate_loss(triples(of)).detach()) for _ in range(2)]
         values.append(terms)
     assert values[0] == values[1]
+
+
+def test_lightgcl_drops_edges_by_the_epoch_or_by_the_step(tmp_path: Path) -> None:
+    with pytest.raises(
+        ParamError, match="agg_edge_dropout: comes beside dropout 0.1, which drops edges already; choose"
+    ):
+        session(tmp_path, model="LightGCL", dropout=0.1, agg_edge_dropout=0.2)
+    encoder = session(tmp_path, model="LightGCL", dropout=0, agg_edge_dropout=0.2).model.encoder
+    assert (type(encoder), encoder.aggregation.edge_dropout) == (PropagationView, 0.2)
+
+
+@pytest.mark.parametrize("model", ["LightGCN", "NCL_OT", "SGL", "XSimGCL"])
+def test_edge_dropout_is_of_the_encoder_and_not_of_dropped_views(tmp_path: Path, model: str) -> None:
+    built = session(tmp_path, model=model, agg_edge_dropout=0.2).model
+    rates = {type(view): view.aggregation.edge_dropout for view in built.modules() if isinstance(view, PropagationView)}
+    assert rates == {type(built.encoder): 0.2} | ({DroppedView: 0.0} if model == "SGL" else {})

@@ -125,6 +125,53 @@ def test_the_next_hop_is_one_multiplication_more() -> None:
     assert_close(view(encoding, NODES), _encoded(graph, 1).hops[-1][NODES], atol=1e-12, rtol=1e-12)
 
 
+def _dropping(graph: BipartiteGraph, aggregation: Aggregation) -> PropagationView:
+    adjacency = graph.normalized_adjacency(torch.float64, aggregation.target, aggregation.source)
+    return PropagationView(adjacency, N_HOPS, aggregation=aggregation._replace(edge_dropout=0.4))
+
+
+@pytest.mark.parametrize("aggregation", [Aggregation(), Aggregation(0.6, -0.1, False, 0.2)], ids=["same", "asymmetric"])
+def test_edge_dropout_leaves_out_both_directions_of_an_edge_and_scales_the_others(aggregation: Aggregation) -> None:
+    graph = random_graph()
+    view = _dropping(graph, aggregation)
+    whole = view.adjacency.matrix().to_dense()
+    ego = torch.eye(graph.n_nodes, dtype=torch.float64, requires_grad=True)
+    kept = view(ego).hops[1]  # of unit vectors: the matrix itself
+    is_kept = kept != 0
+    assert_close(kept, torch.where(is_kept, whole / 0.6, 0), atol=1e-12, rtol=0)
+    assert torch.equal(is_kept, is_kept.T)
+    assert 0 < is_kept.sum() < (whole != 0).sum()
+    probe = torch.randn(kept.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    (gradient,) = torch.autograd.grad((kept * probe).sum(), ego)
+    assert_close(gradient, kept.detach().T @ probe, atol=1e-12, rtol=0)
+    assert torch.equal(view.eval()(ego).hops[1], whole)
+
+
+def test_edge_dropout_is_drawn_anew_every_step_by_the_stream_of_the_epoch() -> None:
+    graph = random_graph()
+    view = _dropping(graph, Aggregation())
+
+    def steps(seed: int) -> list[Tensor]:
+        view.on_epoch_start(0, torch.Generator().manual_seed(seed))
+        return [view(_ego(graph)).final for _ in range(2)]
+
+    first, again, other = steps(1), steps(1), steps(2)
+    assert torch.equal(first[0], again[0])
+    assert torch.equal(first[1], again[1])
+    assert not torch.equal(first[0], first[1])
+    assert not torch.equal(first[0], other[0])
+
+
+def test_edge_dropout_leaves_out_its_share_and_keeps_the_mean() -> None:
+    graph = random_graph(n_users=60, n_items=90)
+    view = _dropping(graph, Aggregation())
+    whole = view.adjacency.values
+    draws = torch.stack([view._draw_edges(view.edge_numbers).values / whole for _ in range(400)])
+    share = float((draws == 0).double().mean())
+    assert abs(share - 0.4) < 5 * (0.24 / (draws.numel() / 2)) ** 0.5
+    assert_close(draws.mean(0), torch.ones_like(whole), atol=5 * (0.4 / 0.6 / 400) ** 0.5, rtol=0)
+
+
 def test_the_next_hop_is_the_encoders_whatever_its_aggregation() -> None:
     graph, aggregation = random_graph(), Aggregation(0.6, -0.1, True, 0.2)
     encoder = PropagationView(aggregation.adjacency(graph).double(), N_HOPS, 1, aggregation)

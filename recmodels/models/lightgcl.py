@@ -31,6 +31,12 @@ class LightGCL(LightGCN):
         dropout: float = param(ge=0, lt=1)
         q: int = param(ge=1)
 
+        def problems(self) -> list[str]:
+            """Also: edges are dropped once, by the epoch or by the step."""
+            both = self.dropout > 0 and self.agg_edge_dropout > 0
+            found = [f"agg_edge_dropout: comes beside dropout {self.dropout:g}, which drops edges already; choose one"]
+            return super().problems() + found * both
+
     def build(self, p: Params, graph: BipartiteGraph) -> Parts:  # type: ignore[override]  # a model reads its own keys
         """LightGCN's parts, its encoder on dropped graphs, and the contrast with the low-rank graph."""
         parts = super().build(p, graph)

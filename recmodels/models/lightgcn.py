@@ -31,17 +31,15 @@ class LightGCN(GraphRecommender):
         agg_target_exponent: float = param()
         agg_source_exponent: float = param()
         agg_ego_share: float = param(ge=0, le=1)
+        agg_edge_dropout: float = param(ge=0, lt=1)
         reg_weight: float = param(ge=0)
         require_pow: bool = param()
 
     def build(self, p: Params, graph: BipartiteGraph) -> Parts:
         """Plain table, propagation, the ranking loss and the regulariser."""
-        is_plain = p.aggregation == "lightgcn"
-        aggregation = (
-            Aggregation()
-            if is_plain
-            else Aggregation(p.agg_target_exponent, p.agg_source_exponent, True, p.agg_ego_share)
-        )
+        plus = Aggregation(p.agg_target_exponent, p.agg_source_exponent, True, p.agg_ego_share)
+        chosen = plus if p.aggregation == "lightgcn++" else Aggregation()
+        aggregation = chosen._replace(edge_dropout=p.agg_edge_dropout)
         return Parts(
             PlainTable(graph, p.embedding_size, p.init, self.stream("table")),
             PropagationView(aggregation.adjacency(graph), p.n_layers, aggregation=aggregation),
