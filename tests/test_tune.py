@@ -347,37 +347,51 @@ def test_threads_are_limited_in_torch_and_in_what_is_loaded_later(monkeypatch: p
         torch.set_num_threads(before)
 
 
-def wait_for(condition: Any, seconds: float = 120.0) -> None:  # noqa: ANN401
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
+# A worker that stops after the fourth epoch of a trial, so that a kill comes in the middle, until there is a file `go`.
+PAUSING_WORKER = """
+import os, sys, time
+from pathlib import Path
+from recmodels import cli
+from recmodels.tuning.trial import Watcher
+
+end = Watcher.on_epoch_end
+
+def pause(self, trainer, log):
+    end(self, trainer, log)
+    if log.epoch == 3:
+        Path(f"reached-{os.getpid()}").touch()
+        while not Path("go").exists():
+            time.sleep(0.01)
+
+Watcher.on_epoch_end = pause
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def wait_for_files(pattern: str, count: int, workers: list[Any]) -> None:
+    while len(list(Path().glob(pattern))) < count:
+        assert {worker.poll() for worker in workers} == {None}  # none has ended
         time.sleep(0.01)
 
 
 @pytest.mark.slow
 def test_a_killed_worker_loses_no_trial_and_no_trial_runs_twice(tmp_path: Path) -> None:
-    n_trials, n_epochs, study = 4, 40, tmp_path / "study"
+    n_trials, n_epochs, study = 4, 8, tmp_path / "study"
     Path("space.yaml").write_text(
         "learning_rate: {low: 1e-3, high: 1e-1, log: true}\nn_layers: [1, 2]\nenqueue: [{n_layers: 1}, {n_layers: 2}]\n"
     )
     given = fixed_arguments(tmp_path, epochs=n_epochs, stopping_step=n_epochs)
     own = ["LightGCN", "--space=space.yaml", f"--trials={n_trials}", f"--study={study}", "--prune_after=null"]
-    code = "import sys; from recmodels.cli import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, "tune", *own, *given]
+    command = [sys.executable, "-c", PAUSING_WORKER, "tune", *own, *given]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
-
-    def have_begun() -> bool:
-        """Whether two trials are some epochs far, and far from their end."""
-        lengths = [len(file.read_text().splitlines()) for file in study.glob("trials/*/curves.csv")]
-        return sum(3 <= length < n_epochs // 2 for length in lengths) == 2
-
     workers = [subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) for _ in range(2)]
-    wait_for(have_begun)
+    wait_for_files("reached-*", 2, workers)
     workers[0].send_signal(signal.SIGKILL)
     workers[0].wait()
     left = [trial.number for trial in load(study).get_trials(states=(TrialState.RUNNING,))]
     assert len(left) == 2  # one of them is nobody's
-    assert workers[1].wait(timeout=300) == 0
+    Path("go").touch()
+    assert workers[1].wait(timeout=600) == 0
     trials = load(study).get_trials()
     assert [(trial.number, trial.state) for trial in trials] == [(n, TrialState.COMPLETE) for n in range(n_trials)]
     assert [trial.params["n_layers"] for trial in trials[:2]] == [1, 2]
