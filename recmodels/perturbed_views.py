@@ -127,7 +127,7 @@ class LowRankView(nn.Module):
     Args:
         graph: users and items; rows of isolated nodes stay 0.
         rank: q >= 1, clipped to the number of real nodes of the smaller side, where the approximation is exact.
-        generator: start of the decomposition, which depends on it by rounding only.
+        generator: start of the decomposition, see `spectral.truncated_svd`.
 
     Source: Cai et al. 2023 (LightGCL), section 3.2.
     """

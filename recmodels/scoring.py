@@ -56,23 +56,29 @@ class Scorer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(graph.n_items)) if has_bias else None
         log_start = torch.tensor(math.log(temperature.start))
         self.log_temperature = nn.Parameter(log_start) if temperature.is_learned else None
-        self._temperature = temperature.start
+        self.scheduled: Tensor | None
+        # Part of the state: with a bias it decides rankings, so the best epoch is tested with its own temperature.
+        self.register_buffer("scheduled", torch.tensor(temperature.start) if temperature.n_epochs else None)
 
     def on_epoch_start(self, epoch: int) -> None:
         """Moves a scheduled temperature."""
-        self._temperature = self.schedule.at(epoch)
+        if self.scheduled is not None:
+            self.scheduled.fill_(self.schedule.at(epoch))
 
     @property
     def temperature(self) -> float | Tensor:
         """The current temperature, > 0."""
-        return self._temperature if self.log_temperature is None else self.log_temperature.exp()
+        if self.log_temperature is not None:
+            return self.log_temperature.exp()
+        return self.schedule.start if self.scheduled is None else self.scheduled
 
     def forward(self, encoding: Encoding) -> Encoding:
         """The encoding with `scored` filled in; (N, d), or (N, d + 1) where items have a bias."""
         rows = SIMILARITIES[self.similarity](encoding.final)
-        if self.bias is None and self.log_temperature is None and self._temperature == 1:
+        temperature = self.temperature
+        if self.bias is None and isinstance(temperature, float) and temperature == 1:
             return encoding._replace(scored=rows)
-        users, items = rows[: self.n_users] / self.temperature, rows[self.n_users :]
+        users, items = rows[: self.n_users] / temperature, rows[self.n_users :]
         if self.bias is not None:
             users = F.pad(users, (0, 1), value=1.0)
             items = torch.cat([items, self.bias[:, None]], dim=1)

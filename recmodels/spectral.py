@@ -19,12 +19,15 @@ def normalized_interactions(graph: BipartiteGraph) -> csr_matrix:
 
 
 def truncated_svd(matrix: csr_matrix, rank: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """The largest singular values of a sparse matrix and their vectors, by implicitly restarted Lanczos.
+    """The largest singular values of a sparse matrix and their vectors.
+
+    By implicitly restarted Lanczos, or densely where more than half of the values are asked for.
 
     Args:
         matrix: (m, n) floating.
         rank: k, 1 <= k < min(m, n).
-        generator: gives the start vector; the result depends on it by rounding only.
+        generator: gives the start vector; the result depends on it by rounding only, unless singular values that are
+            equal, as those of groups without common edges, lie on both sides of the cut.
 
     Returns:
         U (m, k), S (k,) descending and V (n, k), float64. The entry of largest size of each column of U is positive.
@@ -35,9 +38,12 @@ def truncated_svd(matrix: csr_matrix, rank: int, generator: torch.Generator) -> 
     limit = min(matrix.shape)
     if not 1 <= rank < limit:
         raise ValueError(f"rank must lie in [1, {limit}), got {rank}")
-    start = torch.rand(limit, generator=generator, dtype=torch.float64).numpy()
-    u, s, vt = svds(matrix.astype(np.float64), k=rank, v0=start)
-    order = np.argsort(-s)
+    if 2 * rank > limit:
+        u, s, vt = np.linalg.svd(matrix.toarray().astype(np.float64), full_matrices=False)
+    else:
+        start = torch.rand(limit, generator=generator, dtype=torch.float64).numpy()
+        u, s, vt = svds(matrix.astype(np.float64), k=rank, v0=start)
+    order = np.argsort(-s)[:rank]
     u, s, v = u[:, order], s[order], vt[order].T
     sign = np.sign(u[np.abs(u).argmax(0), np.arange(rank)])
     return tuple(torch.from_numpy(np.ascontiguousarray(part)) for part in (u * sign, s, v * sign))  # type: ignore[return-value]

@@ -51,8 +51,8 @@ class PropagationView(nn.Module):
         n_extra_hops: hops beyond L that an objective needs; they are propagated but not read out.
         aggregation: how a hop follows from the one before, and the share of each in the readout.
 
-    Source: He et al. 2020 (LightGCN), eqs. 7 and 8 with alpha_k = 1 / (L + 1), edge dropout as in the authors' code;
-    Lee et al. 2024 (LightGCN++), section 4.
+    Source: He et al. 2020 (LightGCN), eqs. 7 and 8 with alpha_k = 1 / (L + 1), edge dropout as in the authors' code,
+    which however draws the two directions of an edge one by one; Lee et al. 2024 (LightGCN++), section 4.
     """
 
     edge_numbers: Tensor | None

@@ -38,7 +38,7 @@ def test_a_scheduled_temperature_follows_the_epoch(tmp_path: Path) -> None:
     seen = []
     for epoch in range(4):
         model.on_epoch_start(epoch)
-        seen.append(model.scorer.temperature)
+        seen.append(float(model.scorer.temperature))
     assert seen == pytest.approx([0.4, 0.2, 0.1, 0.1])
 
 
@@ -54,6 +54,8 @@ def test_the_ratio_of_bsl_reaches_it(tmp_path: Path) -> None:
         ({"rec_loss": "softmx"}, "rec_loss.*softmx.*softmax"),
         ({"rec_temperature": 0.0}, "rec_temperature.*> 0.*0.0"),
         ({"rec_temperature_learned": True, "rec_temperature_epochs": 3}, "rec_temperature_epochs: a learned"),
+        ({"rec_temperature_epochs": 3}, "rec_temperature_end: no value, expected a number > 0"),
+        ({"bpr_weight": 0, "rec_item_bias": True}, "bpr_weight: with 0 nothing trains rec_item_bias"),
         ({"rec_loss": "directau", "rec_item_bias": True}, "rec_loss: directau compares embeddings"),
         ({"aggregation": "lightgcn+"}, r"aggregation.*'lightgcn\+\+', got 'lightgcn\+'"),
     ],

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from recmodels import cli
+from recmodels.errors import TrainingError, UserError
 from recmodels.experiments import run
 from recmodels.experiments.session import Session, resolve_train
 from recmodels.training import checkpoint
@@ -334,6 +335,34 @@ def test_lost_best_weights_are_written_anew_from_the_last_state(
     run.resume(str(folder))
     assert outcome(folder) == outcome(whole)
     assert f"{folder / 'checkpoint.pt'} written anew from {folder / 'last.pt'}: epoch {epoch}" in caplog.messages
+
+
+def test_a_finished_run_that_lost_its_best_weights_is_mended(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    for file in folder.glob("checkpoint*.pt"):
+        file.unlink()
+    with pytest.raises(UserError, match=f"has lost its checkpoint.pt; --resume={folder} writes it anew"):
+        run.evaluate(str(folder))
+    run.resume(str(folder))
+    assert outcome(folder) == outcome(whole)
+    assert run.evaluate(str(folder)) == outcome(whole)["result"]["test"]
+
+
+def test_a_temperature_that_moves_under_a_bias_is_that_of_the_best_epoch(tmp_path: Path) -> None:
+    moving = {"rec_temperature": 0.2, "rec_temperature_end": 0.8, "rec_temperature_epochs": 3, "rec_item_bias": True}
+    chosen = {"rec_loss": "softmax", "rec_similarity": "cosine", "learning_rate": 0.05, "epochs": 4}
+    folder = run.train(resolve_train(options(tmp_path, model="LightGCN", **moving, **chosen)))
+    stored = json.loads((folder / "result.json").read_text())
+    stored_temperature = checkpoint.load(folder / "checkpoint.pt", None)["weights"]["scorer.scheduled"]
+    assert float(stored_temperature) == pytest.approx(0.2 * 4 ** (min(3, stored["best_epoch"]) / 3))
+    assert run.evaluate(str(folder)) == stored["test"]
+
+
+def test_a_run_whose_scores_always_overflow_says_so(tmp_path: Path) -> None:
+    chosen = {"rec_loss": "softmax", "rec_similarity": "cosine", "rec_temperature": 1e-30}
+    with pytest.raises(TrainingError, match="no epoch has a finite valid NDCG@10: scores overflow"):
+        run.train(resolve_train(options(tmp_path, model="LightGCN", epochs=2, **chosen)))
 
 
 def test_an_evaluation_never_gives_the_numbers_of_another_epoch(

@@ -15,13 +15,14 @@ def test_the_matrix_is_the_upper_right_block_of_the_adjacency():
     assert normalized_interactions(graph).toarray().tolist() == dense[:30, 30:].tolist()
 
 
-def test_it_is_the_top_of_the_dense_decomposition():
-    u, s, v = truncated_svd(_matrix(), 7, torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("rank", [1, 7, 20])
+def test_it_is_the_top_of_the_dense_decomposition(rank):
+    u, s, v = truncated_svd(_matrix(), rank, torch.Generator().manual_seed(0))
     dense = torch.from_numpy(_matrix().toarray())
-    assert (u.shape, s.shape, v.shape) == ((30, 7), (7,), (50, 7))
-    torch.testing.assert_close(s, torch.linalg.svdvals(dense)[:7], atol=1e-12, rtol=0)
+    assert (u.shape, s.shape, v.shape) == ((30, rank), (rank,), (50, rank))
+    torch.testing.assert_close(s, torch.linalg.svdvals(dense)[:rank], atol=1e-12, rtol=0)
     torch.testing.assert_close(dense @ v, u * s, atol=1e-12, rtol=0)
-    torch.testing.assert_close(u.T @ u, torch.eye(7, dtype=torch.float64), atol=1e-12, rtol=0)
+    torch.testing.assert_close(u.T @ u, torch.eye(rank, dtype=torch.float64), atol=1e-12, rtol=0)
 
 
 def test_signs_do_not_depend_on_the_start_vector():

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from recmodels.graph import BipartiteGraph
 from recmodels.tables import INITIALIZATIONS, PlainTable
 from tests.conftest import random_graph
 
@@ -57,3 +58,11 @@ def test_the_svd_start_fills_a_table_wider_than_the_matrix():
     assert weight.shape == (11, 16)
     assert weight.isfinite().all()
     assert (weight[:, 4:] != 0).all()
+
+
+def test_the_svd_start_has_no_dead_column_where_the_matrix_has_a_low_rank():
+    users, items = torch.cartesian_prod(torch.arange(1, 31), torch.arange(1, 31)).T
+    together = users % 4 == items % 4  # four groups: rank 4
+    graph = BipartiteGraph.from_interactions(users[together], items[together], 31, 31)
+    weight = PlainTable(graph, 16, "svd", torch.Generator().manual_seed(0)).weight
+    assert weight.norm(dim=0).min() > 0.1

@@ -70,7 +70,7 @@ def resume(run_dir: str, watchers: Sequence[Callback] = ()) -> Path:
     """Continues an interrupted run after its last finished epoch, with the result of an undisturbed run.
 
     Args:
-        run_dir: the run folder; a finished run is left as it is.
+        run_dir: the run folder; a finished run is left as it is, unless its best checkpoint is lost or damaged.
         watchers: as in `train`.
 
     Returns:
@@ -81,7 +81,7 @@ def resume(run_dir: str, watchers: Sequence[Callback] = ()) -> Path:
             still writing it.
     """
     folder = existing_run_folder(run_dir)
-    if stored_result(folder) is not None:
+    if stored_result(folder) is not None and _is_readable(folder / BEST):
         logger.warning("%s is finished; nothing to resume, nothing changed", folder)
         return folder
     with locked(folder):
@@ -109,8 +109,10 @@ def evaluate(run_dir: str) -> dict[str, float]:
     """
     folder = existing_run_folder(run_dir)
     session, finished = prepare(resolve_run(run_dir)), stored_result(folder)
-    if not (folder / BEST).is_file() and finished is None:
-        raise UserError(f"{folder} has no {BEST} yet: no epoch is validated; --resume={folder} continues it")
+    if not (folder / BEST).is_file():
+        if finished is None:
+            raise UserError(f"{folder} has no {BEST} yet: no epoch is validated; --resume={folder} continues it")
+        raise UserError(f"{folder} has lost its {BEST}; --resume={folder} writes it anew")
     _load_best(session, folder, (finished or {}).get("best_epoch"))
     return trainer_of(session, folder).evaluate(session.splits.test)
 
@@ -203,6 +205,11 @@ def _run(
         trainer.fit(splits.train, splits.valid, show_progress=run.show_progress)
         if watchers:
             return folder
+        if trainer.early_stop.best_epoch is None:
+            raise TrainingError(
+                f"no epoch has a finite valid {run.valid_metric}: scores overflow; lower learning_rate, or raise the "
+                "temperatures"
+            )
         best = _load_best(session, folder, trainer.early_stop.best_epoch)
         test = trainer.evaluate(splits.test)
         write_arrays(folder / USERS, test_users(session, trainer.recorder.per_user))
@@ -235,6 +242,15 @@ def _load(session: Session, path: Path) -> dict[str, Any]:
         if f" {CONFIG}." not in str(error):
             raise
         raise CheckpointError(f"{error}; {CONFIG} was edited, or the file is of another run") from error
+
+
+def _is_readable(path: Path) -> bool:
+    """Whether a checkpoint can be read, of whatever run it is."""
+    try:
+        checkpoint.load(path, None)
+    except CheckpointError:
+        return False
+    return True
 
 
 def _load_best(session: Session, folder: Path, best_epoch: int | None = None) -> dict[str, Any]:

@@ -24,7 +24,7 @@ class RankingParams(Params):
     bpr_weight: float = param(ge=0)
     rec_similarity: str = param(choices=tuple(SIMILARITIES))
     rec_temperature: float = param(gt=0)
-    rec_temperature_end: float = param(gt=0)
+    rec_temperature_end: float | None = param(gt=0, optional=True)
     rec_temperature_epochs: int = param(ge=0)
     rec_temperature_learned: bool = param()
     rec_item_bias: bool = param()
@@ -38,6 +38,15 @@ class RankingParams(Params):
             found.append(
                 f"rec_temperature_epochs: a learned temperature has no schedule, got {self.rec_temperature_epochs}; "
                 "choose 0, or rec_temperature_learned: false"
+            )
+        if self.rec_temperature_epochs and self.rec_temperature_end is None:
+            found.append(
+                f"rec_temperature_end: no value, expected a number > 0, because rec_temperature_epochs is "
+                f"{self.rec_temperature_epochs}; give it, or rec_temperature_epochs: 0"
+            )
+        if self.bpr_weight == 0 and (self.rec_item_bias or self.rec_temperature_learned):
+            found.append(
+                "bpr_weight: with 0 nothing trains rec_item_bias or rec_temperature_learned; choose false for both"
             )
         if self.rec_loss == "directau" and (self.rec_item_bias or self.rec_temperature_learned):
             found.append(
@@ -63,7 +72,6 @@ def ranking(p: RankingParams, graph: BipartiteGraph) -> Objective:
 
 def scorer(p: RankingParams, graph: BipartiteGraph) -> Scorer:
     """The scores that the parameters describe."""
-    temperature = Temperature(
-        p.rec_temperature, p.rec_temperature_end, p.rec_temperature_epochs, p.rec_temperature_learned
-    )
+    end = p.rec_temperature if p.rec_temperature_end is None else p.rec_temperature_end
+    temperature = Temperature(p.rec_temperature, end, p.rec_temperature_epochs, p.rec_temperature_learned)
     return Scorer(graph, p.rec_similarity, temperature, p.rec_item_bias)

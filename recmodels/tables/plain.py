@@ -29,6 +29,8 @@ def _svd(graph: BipartiteGraph, width: int, generator: torch.Generator) -> Tenso
     start = _xavier_uniform(graph, width, generator)
     rank = min(width, graph.n_users - 1, graph.n_items - 1)
     u, s, v = truncated_svd(normalized_interactions(graph), rank, generator)
+    rank = int((s > 1e-6 * s[0]).sum())  # a column of zeros would get no gradient from inner products
+    u, s, v = u[:, :rank], s[:rank], v[:, :rank]
     rows = graph.degrees > 0
     start[rows, :rank] = (torch.cat([u, v]) * s.sqrt()).to(start.dtype)[rows]
     return start
