@@ -1,8 +1,9 @@
 """RecBole's own models as ordinary runs: on our split, with our evaluation, saved without pickles."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -10,16 +11,17 @@ import scipy.sparse
 import torch
 from recbole.data.dataloader import UserDataLoader
 from recbole.data.interaction import Interaction
-from recbole.model.general_recommender import BPR, EASE
+from recbole.model.general_recommender import BPR, EASE, ItemKNN
 from recbole.trainer import RecVAETrainer
 
 from recmodels.data.split import interactions
-from recmodels.errors import NonFiniteError, ParamError
+from recmodels.errors import NonFiniteError, ParamError, TrainingError
 from recmodels.experiments.run import evaluate, evaluate_unsaved, resume, stored_result, train, trainer_of
 from recmodels.experiments.session import Session, prepare, resolve_train
 from recmodels.models import FILTERS, MODELS
 from recmodels.training import checkpoint
 from recmodels.training.arrays import from_plain, to_plain
+from recmodels.training.baseline_bounds import BOUNDS
 from recmodels.training.baselines import BASELINES, FITTED, TRAINED, FittedAtOnce
 from recmodels.training.closed_form import PlainTrainer
 from tests.runs import MEASURED, files_of, options, python
@@ -242,6 +244,78 @@ def test_a_model_can_be_tested_without_a_folder_of_its_own(tmp_path: Path) -> No
 def test_what_recbole_would_take_silently_is_refused(overrides: dict[str, Any], message: str) -> None:
     with pytest.raises(ParamError, match=message):
         resolve_train({"dataset": "ml-100k", **overrides})
+
+
+@each(BASELINES)
+def test_every_number_has_a_bound(name: str) -> None:
+    hints, entries = get_type_hints(BASELINES[name]), fields(BASELINES[name])
+    numbers = {entry.name for entry in entries if {int, float} & {hints[entry.name], *get_args(hints[entry.name])}}
+    assert {entry.name for entry in entries if entry.metadata["bounds"]} == numbers == set(BOUNDS.get(name, {}))
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "message"),
+    [
+        ("EASE", "reg_weight", 0, "must be > 0, got 0.0"),
+        ("EASE", "reg_weight", -5, "must be > 0, got -5.0"),
+        ("NCEPLRec", "rank", 0, "must be >= 1, got 0"),
+        ("SLIMElastic", "alpha", -1, "must be >= 0, got -1.0"),
+        ("BPR", "embedding_size", -1, "must be >= 1, got -1"),
+        ("BPR", "embedding_size", 0, "must be >= 1, got 0"),
+        ("MultiVAE", "dropout_prob", 2, "must be < 1, got 2.0"),
+        ("MultiVAE", "mlp_hidden_size", [8, 0], r"must be >= 1, got 0 in \[8, 0\]"),
+        ("MultiVAE", "latent_dimension", 7, "expected an even number, got 7"),
+        ("NGCF", "message_dropout", 1.5, "must be < 1, got 1.5"),
+        ("NeuMF", "mlp_hidden_size", [], r"expected at least one size, got \[\]"),
+        ("DMF", "user_hidden_size_list", [], r"expected at least one size, got \[\]"),
+        ("DMF", "item_hidden_size_list", [8], r"expected the last size of user_hidden_size_list at its end, got \[8\]"),
+        ("MacridVAE", "reg_weights", [0.1], r"expected two weights, got \[0.1\]"),
+        ("RecVAE", "mixture_weights", [1], r"expected three weights that are not all 0, got \[1.0\]"),
+        ("RecVAE", "mixture_weights", [0, 0, 0], r"expected three weights that are not all 0, got \[0.0, 0.0, 0.0\]"),
+        ("ItemKNN", "k", 0, "must be >= 1, got 0"),
+        ("ItemKNN", "k", -3, "must be >= 1, got -3"),
+    ],
+)
+def test_a_value_that_recbole_cannot_use_is_refused_before_data_are_loaded(
+    name: str,
+    key: str,
+    value: Any,
+    message: str,  # noqa: ANN401
+) -> None:
+    with pytest.raises(ParamError, match=f"{key}: {message}"):
+        resolve_train({"model": name, "dataset": "nowhere", key: value})
+
+
+def test_neumf_needs_one_of_its_parts() -> None:
+    with pytest.raises(ParamError, match="mlp_train: expected true where mf_train is false, got False"):
+        resolve_train({"model": "NeuMF", "dataset": "nowhere", "mf_train": False, "mlp_train": False})
+
+
+def test_a_singular_matrix_is_one_error(tmp_path: Path) -> None:
+    found = r"^EASE: RecBole's fit raised LinAlgError \(Singular matrix\); its keys: reg_weight=1e-60$"
+    with pytest.raises(TrainingError, match=found):  # 0 in float32
+        train(resolve_train(options(tmp_path, model="EASE", reg_weight=1e-60)), "run")
+
+
+def test_what_recbole_raises_in_the_pass_over_the_interactions_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: Any) -> None:  # noqa: ANN401
+        raise ValueError("two\nlines")
+
+    monkeypatch.setattr(ItemKNN, "calculate_loss", broken)
+    found = r"^ItemKNN: RecBole's fit raised ValueError \(two lines\); its keys: k=100, shrink=0.0, knn_method='item'$"
+    with pytest.raises(TrainingError, match=found):
+        small(tmp_path, "ItemKNN").model.fit()
+
+
+def test_memory_that_is_missing_for_a_fit_stays_a_memory_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any) -> None:  # noqa: ANN401
+        raise MemoryError
+
+    monkeypatch.setattr(EASE, "calculate_loss", full)
+    with pytest.raises(MemoryError):
+        small(tmp_path, "EASE").model.fit()
 
 
 @each(["EASE", "BPR"])

@@ -15,10 +15,12 @@ from torch import nn
 
 from recmodels.compat import RecboleConfig
 from recmodels.data.split import Splits
+from recmodels.errors import TrainingError
 from recmodels.layers import load_layer
 from recmodels.params import Params, param
 from recmodels.streams import global_streams
 from recmodels.training.arrays import from_plain, to_plain
+from recmodels.training.baseline_bounds import BOUNDS, BaselineParams
 from recmodels.training.callbacks import Callback
 from recmodels.training.closed_form import PlainTrainer
 from recmodels.training.early_stop import EarlyStop
@@ -56,10 +58,19 @@ class FittedAtOnce(GeneralRecommender):
         setattr(self, self.placeholder, nn.Parameter(torch.zeros(1)))
 
     def fit(self) -> None:
-        """Runs RecBole's constructor, and its one pass over the interactions for a model that counts them."""
+        """Runs RecBole's constructor, and its one pass over the interactions for a model that counts them.
+
+        Raises:
+            TrainingError: RecBole raised anything but a MemoryError.
+        """
         config, dataset = self._source
-        super().__init__(config, dataset)
-        self.calculate_loss(dataset.inter_feat)
+        try:
+            super().__init__(config, dataset)
+            self.calculate_loss(dataset.inter_feat)
+        except MemoryError:  # the command line says what to lower
+            raise
+        except Exception as error:
+            raise TrainingError(_why(type(self).__name__, config, error)) from error
 
     @property
     def n_fitted(self) -> int:
@@ -75,6 +86,16 @@ class FittedAtOnce(GeneralRecommender):
         """Takes back what `get_extra_state` gave."""
         for name, value in state.items():
             setattr(self, name, from_plain(value, self.device))
+
+
+def _why(name: str, config: Any, error: Exception) -> str:  # noqa: ANN401
+    """What RecBole raised while it fitted a model, and the values that it was told."""
+    keys = BASELINES[name].keys()
+    told = ", ".join(f"{key}={config[key]!r}" for key in keys)
+    text = " ".join(str(error).split())
+    return (
+        f"{name}: RecBole's fit raised {type(error).__name__}{f' ({text})' if text else ''}; its keys: {told or 'none'}"
+    )
 
 
 def baseline_class(name: str) -> type[Any]:
@@ -132,11 +153,13 @@ def _params(name: str) -> type[Params]:
     file = resources.files("recbole") / "properties" / "model" / f"{name}.yaml"
     comments = dict(re.findall(r"^(\w+):[^#\n]*#(.*)", file.read_text(encoding="utf-8"), re.MULTILINE))
     values = load_layer(file, f"RecBole's {name}.yaml").values
+    bounds = BOUNDS.get(name, {})
     entries = [
-        (key, _hint(value, comments.get(key, "")), param(choices=_choices(value, comments.get(key, ""))))
+        (key, _hint(value, comment), param(choices=_choices(value, comment), **bounds.get(key, {})))
         for key, value in values.items()
+        for comment in [comments.get(key, "")]
     ]
-    return make_dataclass(f"{name}Params", entries, bases=(Params,), frozen=True)
+    return make_dataclass(f"{name}Params", entries, bases=(BaselineParams,), namespace={"model": name}, frozen=True)
 
 
 def _hint(value: Any, comment: str) -> Any:  # noqa: ANN401
