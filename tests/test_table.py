@@ -4,6 +4,7 @@ import json
 import statistics
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from recmodels.errors import CheckpointError, ParamError, UserError
 from recmodels.experiments.folder import CONFIG, RESULT, USERS
 from recmodels.layers import load_yaml
 from recmodels.reporting.comparison import per_user
-from recmodels.reporting.finished import ROW_NAME, Run, read_runs
+from recmodels.reporting.finished import _OF_TRAINING, ROW_NAME, Run, read_runs
 from recmodels.reporting.kept import PER_USER, keep
 from recmodels.reporting.published import Published, read_published
 from recmodels.reporting.table import Row, Table, choose_metrics, make_tables, sort_rows
+from recmodels.run_params import RunParams
 from tests.finished_runs import SPLIT, write_run
 
 
@@ -94,6 +96,76 @@ def test_every_damaged_run_is_named_at_once() -> None:
         "runs/e/result.json: test: expected a mapping, got None",
     ):
         assert words in str(error.value)
+
+
+def test_damage_inside_of_values_is_named_at_once_in_both_files() -> None:
+    hardware = {"cpu": 3, "gpu": None, "cores": "2", "torch_threads": 1}
+    result = {"hardware": hardware, "versions": {"torch": 2}, "test": {}, "split_sha256": "", ROW_NAME: " "}
+    write_run("runs/a", 0.2, result=result)
+    write_run("runs/b", 0.2, eval_args=None, benchmark_filename=["a"], valid_metric=3, split_seed="x")
+    write_run("runs/c", 0.2, eval_args="RS", benchmark_filename="abc", valid_metric="")
+    write_run("runs/d", 0.2, eval_args={"split": "RS", "order": "", "group_by": 3, "mode": None})
+    write_run("runs/e", 0.2, benchmark_filename=["a", "", "c"])
+    (write_run("runs/f", 0.2, eval_args=None) / RESULT).write_text("{")
+    with pytest.raises(CheckpointError) as error:
+        read_runs([Path("runs")])
+    message, three = str(error.value), "a list of 3 (a string, a string, a string) or null"
+    assert message.startswith("runs: 20 problems\n")
+    for words in (
+        "a/result.json: split_sha256: expected a string, not empty, got ''",
+        "a/result.json: test: expected a mapping, not empty, got {}",
+        "a/result.json: versions.torch: expected a string, got 2",
+        "a/result.json: hardware.cpu: expected a string or null, got 3",
+        "a/result.json: hardware.cores: expected a whole number or null, got '2'",
+        "a/result.json: row: expected a string, not empty, got ' '",
+        "b/config.yaml: split_seed: expected a whole number, got 'x'",
+        "b/config.yaml: valid_metric: expected a string, got 3",
+        f"b/config.yaml: benchmark_filename: expected {three}, got ['a']",
+        "b/config.yaml: eval_args: expected a mapping, got None",
+        "c/config.yaml: valid_metric: expected a string, not empty, got ''",
+        f"c/config.yaml: benchmark_filename: expected {three}, got 'abc'",
+        "c/config.yaml: eval_args: expected a mapping, got 'RS'",
+        "d/config.yaml: eval_args.split: expected a mapping, got 'RS'",
+        "d/config.yaml: eval_args.order: expected a string, not empty, got ''",
+        "d/config.yaml: eval_args.group_by: expected a string or null, got 3",
+        "d/config.yaml: eval_args.mode: expected a string or a mapping, got None",
+        f"e/config.yaml: benchmark_filename: expected {three}, not empty, got ['a', '', 'c']",
+        "f/result.json: cannot be read",
+        "f/config.yaml: eval_args: expected a mapping, got None",
+    ):
+        assert f"\n  - runs/{words}" in message
+
+
+@pytest.mark.parametrize("result", [{"versions": {}, "hardware": {}}, {"hardware": {"cpu": "", "gpu": None}}])
+def test_what_the_system_did_not_tell_may_be_empty(result: dict[str, Any]) -> None:
+    write_run("runs/a", 0.2, result=result)
+    (run,), _ = read_runs([Path("runs")])
+    assert run.result.items() >= result.items()
+
+
+def test_a_file_is_no_folder() -> None:
+    path = write_run("runs/a", 0.2) / RESULT
+    with pytest.raises(CheckpointError, match=r"^runs/a/result.json: got a file, expected a folder$"):
+        read_runs([path])
+
+
+def test_a_model_that_is_fitted_at_once_has_no_settings_of_training() -> None:
+    training: dict[str, Any] = {"epochs": 300, "train_neg_sample_args": {"sample_num": 1}, "guard_lr_factor": 0.5}
+    write_run("runs/a", 0.2, **training)
+    write_run("runs/b", 0.2, n_layers=2, **training | {"epochs": 500})
+    for model in ("EASE", "GFCF"):
+        write_run(f"runs/{model}/1", 0.2, model=model, **training)
+        write_run(f"runs/{model}/2", 0.2, model=model, seed=1, **training | {"epochs": 9, "learning_rate": 0.1})
+    assert [(row.label, len(row.runs)) for row in only_table("runs").rows] == [
+        ("EASE, n_layers 3", 2),
+        ("GFCF, n_layers 3", 2),
+        ("NCL, epochs 300, n_layers 3", 1),
+        ("NCL, epochs 500, n_layers 2", 1),
+    ]
+
+
+def test_every_setting_of_training_is_one_of_a_run() -> None:
+    assert set(RunParams.keys()) >= _OF_TRAINING
 
 
 def test_different_splits_are_refused_by_folder_or_get_a_table_each() -> None:

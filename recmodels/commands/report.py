@@ -156,7 +156,8 @@ def _runs(options: argparse.Namespace) -> "tuple[list[Run], list[str]]":
 
 def _contradictions(options: argparse.Namespace) -> list[str]:
     """Options that mean nothing together."""
-    of_tables = [name for name in ("out", "metrics", "sort", "by", "published", "against") if getattr(options, name)]
+    names = ("out", "metrics", "sort", "by", "published", "against")
+    of_tables = [name for name in names if getattr(options, name) is not None]
     found = []
     if options.keep and not options.under:
         found.append("--keep needs --under=DIR, say results/ml-1m-r3")

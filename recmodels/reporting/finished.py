@@ -3,27 +3,51 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args, get_origin
 
 from recmodels.errors import CheckpointError
 from recmodels.experiments.folder import CONFIG, RESULT
 from recmodels.experiments.session import NO_NUMBER
 from recmodels.layers import load_yaml
-from recmodels.typed_values import TypeMismatchError, convert, describe, nearest
+from recmodels.models import FILTERS
+from recmodels.training.baselines import FITTED
+from recmodels.typed_values import TypeMismatchError, convert, describe, leaves, nearest
 
 ROW_NAME = "row"
 _NOT_COMPARED = NO_NUMBER | {"model", "dataset", "seed"}
-_REQUIRED: dict[str, Any] = {"model": str, "dataset": str, "seed": int, "split_sha256": str, "test": dict}
+# Keys of every run that decide nothing in a model that is fitted at once.
+_OF_TRAINING = frozenset(
+    ("epochs", "train_batch_size", "shuffle", "learner", "learning_rate", "weight_decay", "train_neg_sample_args")
+    + ("clip_grad_norm", "enable_amp", "enable_scaler", "eval_step", "stopping_step", "early_stop_mode")
+    + ("early_stop_min_epoch", "guard_nonfinite", "guard_max_skips", "guard_max_rollbacks", "guard_lr_factor")
+    + ("guard_dead_share", "guard_none_gradient", "guard_orphan")
+)
+# Types of what is read; a mapping of types is one of keys that may be absent.
+_REQUIRED: dict[str, Any] = {
+    "model": str,
+    "dataset": str,
+    "seed": int,
+    "split_sha256": str,
+    "test": dict[str, float],
+}
 _OPTIONAL: dict[str, Any] = {
     "best_epoch": int | None,
     "epochs_run": int | None,
     "seconds_per_epoch": float | None,
     "peak_rss_mb": float | None,
     "n_parameters": int | None,
-    "versions": dict,
-    "hardware": dict,
+    "versions": dict[str, str],
+    "hardware": {"cpu": str | None, "gpu": str | None, "cores": int | None, "torch_threads": int | None},
     ROW_NAME: str,
 }
+_CONFIG: dict[str, Any] = {
+    "split_seed": int,
+    "valid_metric": str,
+    "benchmark_filename": tuple[str, str, str] | None,
+    "eval_args": {"split": dict, "order": str, "group_by": str | None, "mode": str | dict},
+}
+# Empty where the system did not tell.
+_MAY_BE_EMPTY = frozenset(("versions", "hardware", "hardware.cpu", "hardware.gpu"))
 
 
 class Run(NamedTuple):
@@ -42,7 +66,9 @@ class Run(NamedTuple):
     @property
     def settings(self) -> dict[str, str]:
         """Every value that decides a number, without the seed: flat names, the inner ones dotted, to text."""
-        return dict(sorted(_flat({key: self.config[key] for key in self.config if key not in _NOT_COMPARED}).items()))
+        model = self.result["model"]
+        left_out = _NOT_COMPARED | (_OF_TRAINING if model in FITTED or model in FILTERS else frozenset())
+        return dict(sorted(_flat({key: self.config[key] for key in self.config if key not in left_out}).items()))
 
 
 def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
@@ -67,7 +93,7 @@ def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
     runs = []
     for folder in finished:
         run = Run(folder, *(_mapping(folder / name, problems) for name in (RESULT, CONFIG)))
-        problems += _contradictions(run) if run.result and run.config else []
+        problems += _damage(run) + (_contradictions(run) if run.result and run.config else [])
         runs.append(run)
     if problems:
         raise CheckpointError("\n  - ".join([f"runs: {len(problems)} problems", *problems][len(problems) == 1 :]))
@@ -83,10 +109,17 @@ def _run_folders(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
         for folder in inner:
             found.setdefault(folder.resolve(), folder)
         if not inner:
-            near = nearest(path.name, [entry.name for entry in path.parent.glob("*") if entry.is_dir()])
-            reason = f"no run below it, which is a folder with {CONFIG}" if path.is_dir() else f"no such folder{near}"
-            problems.append(f"{path}: {reason}")
+            problems.append(f"{path}: {_no_run(path)}")
     return sorted(found.values()), problems
+
+
+def _no_run(path: Path) -> str:
+    """Why no run is found at a path."""
+    if path.is_dir():
+        return f"no run below it, which is a folder with {CONFIG}"
+    if path.exists():
+        return "got a file, expected a folder"
+    return f"no such folder{nearest(path.name, [entry.name for entry in path.parent.glob('*') if entry.is_dir()])}"
 
 
 def _mapping(path: Path, problems: list[str]) -> dict[str, Any]:
@@ -103,15 +136,16 @@ def _mapping(path: Path, problems: list[str]) -> dict[str, Any]:
     return content
 
 
+def _damage(run: Run) -> list[str]:
+    """What is absent, has the wrong type or is empty in either file; one that could not be read is left out."""
+    result = dict.fromkeys(_REQUIRED) | run.result if run.result else {}
+    read = ((RESULT, _REQUIRED | _OPTIONAL, result), (CONFIG, _CONFIG, run.config))
+    return [f"{run.folder / name}: {text}" for name, hints, values in read for text in _mismatches(hints, values)]
+
+
 def _contradictions(run: Run) -> list[str]:
-    """What is absent from a result, has the wrong type, or is not what the configuration says."""
-    path, problems = run.folder / RESULT, []
-    for key, hint in (_REQUIRED | _OPTIONAL).items():
-        if key in run.result or key in _REQUIRED:
-            problems += _mismatch(path, key, hint, run.result.get(key))
-    test = run.result.get("test")
-    for metric, value in test.items() if isinstance(test, dict) else ():
-        problems += _mismatch(path, f"test.{metric}", float, value)
+    """What is not in the configuration as in the result."""
+    problems = []
     for key in ("model", "dataset", "seed"):
         if run.result.get(key) != run.config.get(key):
             got, expected = run.config.get(key), run.result.get(key)
@@ -119,12 +153,24 @@ def _contradictions(run: Run) -> list[str]:
     return problems
 
 
-def _mismatch(path: Path, key: str, hint: Any, value: Any) -> list[str]:
+def _mismatches(hints: Mapping[str, Any], values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The problems of those values that have a type, the inner ones under dotted names."""
+    given = [(f"{prefix}{key}", hint, values[key]) for key, hint in hints.items() if key in values]
+    return [text for key, hint, value in given for text in _mismatch(key, hint, value)]
+
+
+def _mismatch(key: str, hint: Any, value: Any) -> list[str]:
+    kind = dict if isinstance(hint, dict) else hint
     try:
-        convert(hint, value)
+        convert(kind, value)
     except TypeMismatchError:
-        return [f"{path}: {key}: expected {describe(hint)}, got {value!r}"]
-    return []
+        return [f"{key}: expected {describe(kind)}, got {value!r}"]
+    is_empty = value == {} or any(isinstance(leaf, str) and not leaf.strip() for leaf in leaves(value))
+    if is_empty and key not in _MAY_BE_EMPTY:
+        return [f"{key}: expected {describe(kind)}, not empty, got {value!r}"]
+    if get_origin(hint) is dict:
+        hint = dict.fromkeys(value, get_args(hint)[1])
+    return _mismatches(hint, value, f"{key}.") if isinstance(hint, dict) else []
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -115,13 +115,15 @@ def choose_metrics(tables: Sequence[Table], asked: Sequence[str] | None) -> list
         asked: names, upper and lower case alike; None shows those of `METRICS` that a run has, else all of its metrics.
 
     Raises:
-        ParamError: no run has a metric that was asked for. All at once.
+        ParamError: no metric was asked for, or no run has one that was. All at once.
     """
     runs = [run for table in tables for row in table.rows for run in row.runs]
     known = list(dict.fromkeys(metric for run in runs for metric in run.result["test"]))
     if asked is None:
         return [metric for metric in METRICS if metric in known] or known
     names = [name.lower() for name in asked]
+    if not names:
+        raise ParamError(f"metrics: got '', expected names such as {METRICS[0]}")
     unknown = [name for name in names if name not in known]
     raise_all("metrics", [f"{name}: no run has it{nearest(name, known)}; got {', '.join(known)}" for name in unknown])
     return names
