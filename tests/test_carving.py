@@ -118,6 +118,21 @@ def test_carving_in_place_adds_two_files(capsys: pytest.CaptureFixture[str]) -> 
     assert files_of(Path())["source/toy/toy.valid10.inter"][0] != after["source/toy/toy.valid10.inter"][0]
 
 
+@pytest.mark.parametrize("command", [["carve", "toy"], ["import", "lightgcn", "toy", "--dataset=toy"]])
+def test_a_seed_of_carving_has_the_bounds_of_a_runs_seed(
+    capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    for seed in (-1, 2**32, 10**23):
+        expected = (
+            f"argument --split_seed: got {seed}, expected a whole number from 0 to 4294967295; try recmodels data"
+        )
+        assert expected in refused(capsys, *command, f"--split_seed={seed}")
+    assert "invalid whole number value: '1.5'" in refused(capsys, *command, "--split_seed=1.5")
+    make_split()
+    for seed in (0, 2**32 - 1):
+        assert data("carve", "toy", "--data_path=source", f"--out=out{seed}", f"--split_seed={seed}") == 0
+
+
 def test_carving_wants_a_fixed_split_of_distinct_pairs(capsys: pytest.CaptureFixture[str]) -> None:
     make_split()
     given = ["carve", "toy", "--data_path=source", "--out=out"]

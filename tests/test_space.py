@@ -156,16 +156,32 @@ enqueue:
     ]
 
 
+@pytest.mark.parametrize("field", ["low", "high", "step"])
+@pytest.mark.parametrize(
+    ("text", "shown"), [(".inf", "inf"), ("-.inf", "-inf"), (".nan", "nan"), ("1" + "0" * 400, "1" + "0" * 400)]
+)
+@pytest.mark.parametrize("key", ["learning_rate", "n_layers"])
+def test_the_numbers_of_a_range_are_finite(key: str, text: str, shown: str, field: str) -> None:
+    numbers = {"low": "1", "high": "5", "step": "2", field: text}
+    line = ", ".join(f"{name}: {number}" for name, number in numbers.items())
+    assert problems(f"{key}: {{{line}}}\n") == [f"{key}: {field} expected a finite number, got {shown}"]
+
+
+def test_a_range_of_more_steps_than_floats_tell_apart_is_refused() -> None:
+    expected = f"learning_rate: expected at most {10**15} steps from 1e-05 to 1.0, got step 1e-30; choose a larger one"
+    assert problems("learning_rate: {low: 1e-5, high: 1.0, step: 1e-30}\n") == [expected]
+
+
 def has(model: str, key: str) -> bool:
     return key in PARAMS[model].keys()  # noqa: SIM118  (a method of the class)
 
 
 def test_values_that_the_model_refuses_together_are_named_before_any_trial() -> None:
     learned = "rec_temperature_epochs: a learned temperature has no schedule, got 5; choose 0, or "
-    text = "rec_temperature_learned: [false, true]\nrec_temperature_epochs: {low: 0, high: 5}\n"
+    text = "rec_temperature_learned: [false, true]\nrec_temperature_end: 1\nrec_temperature_epochs: {low: 0, high: 5}\n"
     where = "rec_temperature_learned True together with rec_temperature_epochs 5"
     assert problems(text) == [f"{where}: {learned}rec_temperature_learned: false"]
-    text = "rec_temperature_learned: true\nrec_temperature_epochs: [0, 5]\n"
+    text = "rec_temperature_learned: true\nrec_temperature_end: 1\nrec_temperature_epochs: [0, 5]\n"
     assert problems(text) == [f"{learned}rec_temperature_learned: false"]
 
 

@@ -43,10 +43,12 @@ CONFIGURATION = {"params", "layers", "config", "run_params", "data_params", "com
 MAX_FILE, MAX_FUNCTION, MAX_PARAMETERS = 300, 40, 6
 # Public classes that no test has reason to name, and the test that fails without them.
 TESTED_THROUGH = {
+    "BaselineParams": "test_what_recbole_would_take_silently_is_refused",
     "Clusters": "test_separated_groups_are_found",
     "ContrastParams": "test_the_keys_of_its_yaml_and_its_components_are_the_fields_of_its_params",
     "CountingCollector": "test_counting_metrics_of_a_trained_model_agree_with_its_lists",
     "NoiseParams": "test_hop_0_is_in_the_readout_only_where_it_is_asked_for_or_lightgcnpp_has_a_share_for_it",
+    "Need": "test_a_value_that_recbole_cannot_use_is_refused_before_data_are_loaded",
     "RandomStates": "test_a_snapshot_holds_every_generator_of_the_model",
     "Refused": "test_a_refused_key_is_accepted_while_it_asks_for_nothing",
     "Resolved": "test_every_layer_is_read_in_order_and_remembered",

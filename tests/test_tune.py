@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pandas as pd
 import pytest
@@ -48,9 +49,9 @@ def search(root: Path, space: Space = SPACE, prune_after: int | None = None, **o
     return Search(options(root, model="LightGCN", **overrides), space, prune_after)
 
 
-def fixed_arguments(root: Path, **overrides: Any) -> list[str]:  # noqa: ANN401
+def fixed_arguments(root: Path, model: str = "LightGCN", **overrides: Any) -> list[str]:  # noqa: ANN401
     """What all trials of a command share: the model is its first word, the learning rate is searched."""
-    words = arguments(root, model="LightGCN", **overrides)
+    words = arguments(root, model=model, **overrides)
     return [word for word in words if not word.startswith(("--model=", "--learning_rate="))]
 
 
@@ -166,6 +167,34 @@ def test_a_failed_trial_is_recorded_with_its_reason_and_the_study_goes_on(tmp_pa
     rows = tune_report.table(load(tmp_path / "study"), "ndcg@10")
     assert list(rows["trial"]) == [1, 0]
     assert list(rows["reason"]) == ["", trials[0].user_attrs[FOUND]["reason"]]
+
+
+def test_an_error_of_a_baselines_library_fails_the_trial_and_not_the_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_or_raise(resolved: Resolved, folder: Path, watcher: Watcher) -> None:
+        if resolved.values["reg_weight"] == 1.0:
+            raise np.linalg.LinAlgError("Singular matrix")
+        run_trial(resolved, folder, watcher)
+
+    monkeypatch.setattr(tuning, "run_trial", run_or_raise)
+    Path("space.yaml").write_text("reg_weight: [1.0, 500.0]\nenqueue: [{reg_weight: 1.0}, {reg_weight: 500.0}]\n")
+    assert cli.main(["tune", "EASE", "--space=space.yaml", "--trials=2", *fixed_arguments(tmp_path, "EASE")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("[1/2] trial 0 fail: no score, ")
+    assert lines[0].endswith(" | reg_weight=1 | LinAlgError: Singular matrix")
+    assert lines[1].startswith("[2/2] trial 1 complete: ")
+    assert "2 trials: 1 complete, 1 fail" in lines
+
+
+def test_the_reason_of_a_failed_trial_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(resolved: Resolved, folder: Path, watcher: Watcher) -> None:
+        raise ValueError("Input X contains NaN.\nElasticNet does not accept them")
+
+    monkeypatch.setattr(tuning, "run_trial", refuse)
+    (trial,) = work(tmp_path, 1)
+    reason = "ValueError: Input X contains NaN. ElasticNet does not accept them"
+    assert (trial.state, trial.user_attrs[FOUND]["reason"]) == (TrialState.FAIL, reason)
 
 
 def test_a_mistake_stops_the_study_and_the_same_command_takes_the_trial_up_again(
@@ -325,6 +354,20 @@ def test_what_is_missing_or_misspelled_is_said_at_once(capsys: pytest.CaptureFix
     assert capsys.readouterr().err == expected
     assert cli.main(["tune", "--report=x"]) == 2
     assert capsys.readouterr().err == "error: x is not the folder of a study: it has no readable study.json\n"
+
+
+def test_no_key_of_a_run_is_taken_for_a_misspelled_option(
+    tmp_path: Path, counted: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("space.yaml").write_text("learning_rate: {low: 1e-3, high: 1e-1}\n")
+    own = ["--space=space.yaml", "--trials=1"]
+    keys = fixed_arguments(tmp_path, "LightGCL", state="ERROR", metrics=["NDCG"], threshold="null", dropout=0.1)
+    assert cli.main(["tune", "LightGCL", *own, *keys]) == 0
+    capsys.readouterr()
+    assert cli.main(["tune", "NCL", *own, "--std=0.1", "--reprot=x"]) == 2
+    assert capsys.readouterr().err == "error: recmodels tune: reprot: did you mean '--report'?\n"
+    assert cli.main(["tune", "NCL", *own, "--std=0.1"]) == 2
+    assert "std: unknown key of NCL; it belongs to MacridVAE" in capsys.readouterr().err
 
 
 def test_without_optuna_the_command_says_how_to_install_it(

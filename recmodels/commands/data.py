@@ -9,6 +9,8 @@ from recmodels.commands.options import OptionParser
 from recmodels.errors import DataError, ParamError
 from recmodels.typed_values import nearest
 
+_LARGEST_SEED = 2**32 - 1  # as in a run
+
 _USAGE = """\
 usage: recmodels data COMMAND ...
 
@@ -135,7 +137,7 @@ def _add_overwrite(parser: OptionParser) -> None:
 def _add_carving(parser: OptionParser) -> None:
     add = parser.add_argument
     add("--valid", type=_finite, default=0.1, help="share of each user's train pairs for the valid part (default 0.1)")
-    add("--split_seed", type=int, default=2020, help="of the carving (default 2020)")
+    add("--split_seed", type=_seed, default=2020, help="of the carving (default 2020)")
 
 
 def _import_ratings(options: argparse.Namespace) -> str:
@@ -171,7 +173,14 @@ def _finite(text: str) -> float:
     return value
 
 
-_finite.__name__ = "number"  # argparse names the type by it
+def _seed(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= _LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"got {text}, expected a whole number from 0 to {_LARGEST_SEED}")
+    return number
+
+
+_finite.__name__, _seed.__name__ = "number", "whole number"  # argparse names the type by it
 _COMMANDS: dict[str, tuple[Callable[[], OptionParser], Callable[[argparse.Namespace], str]]] = {
     "import ratings": (_ratings_parser, _import_ratings),
     "import lightgcn": (_lightgcn_parser, _import_lightgcn),

@@ -89,8 +89,20 @@ def _check(options: argparse.Namespace, model: str | None, overrides: dict[str, 
             problems.append(f"{name}: no value; write --{name}={'FILE' if name == 'space' else 'N'}")
     if "model" in overrides:
         problems.append(f"model: is the first word of the command, got --model={overrides['model']}")
-    problems += [f"{key}: did you mean '--{near}'?" for key in overrides if (near := suggest(key, _OWN))]
-    raise_all("recmodels tune", problems)
+    raise_all("recmodels tune", [*problems, *_misspelled(overrides)])
+
+
+def _misspelled(overrides: dict[str, Any]) -> list[str]:
+    """Keys that are near an option and keys of no model: of a foreign key the configuration says whose it is."""
+    found = {key: near for key in overrides if (near := suggest(key, _OWN))}
+    if not found:
+        return []
+    from recmodels.data_params import DataParams
+    from recmodels.experiments.session import PARAMS  # here, so that most mistakes answer at once
+    from recmodels.run_params import RunParams
+
+    known = {*RunParams.keys(), *DataParams.keys()}.union(*(params.keys() for params in PARAMS.values()))
+    return [f"{key}: did you mean '--{near}'?" for key, near in found.items() if key not in known]
 
 
 def _report(options: argparse.Namespace, model: str | None, overrides: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """What a search may try: the choices and ranges of a space file."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 ENQUEUE = "enqueue"
 _FIELDS = ("low", "high", "log", "step")
+_MOST_STEPS = 10**15  # floats tell no more apart, and the decimals here and in Optuna end at 28 digits
 
 
 @dataclass(frozen=True)
@@ -171,10 +173,22 @@ def _field_problems(given: Mapping[str, Any]) -> list[str]:
     found += [f"no field {name!r}; a range needs low and high" for name in ("low", "high") if name not in numbers]
     wrong = [name for name, value in numbers.items() if isinstance(value, bool) or not isinstance(value, (int, float))]
     found += [f"{name} expected a number, got {numbers[name]!r} ({type(numbers[name]).__name__})" for name in wrong]
+    numbers = {name: value for name, value in numbers.items() if name not in wrong}
+    found += [
+        f"{name} expected a finite number, got {value!r}" for name, value in numbers.items() if _is_endless(value)
+    ]
     log = given.get("log", False)
     if not isinstance(log, bool):
         found.append(f"log expected true or false, got {log!r} ({type(log).__name__})")
     return found
+
+
+def _is_endless(number: float) -> bool:
+    """Whether a number is infinite or NaN, or a whole one that no float reaches."""
+    try:
+        return not math.isfinite(number)
+    except OverflowError:
+        return True
 
 
 def _order_problems(part: Range) -> list[str]:
@@ -190,5 +204,9 @@ def _order_problems(part: Range) -> list[str]:
     if found or step is None:
         return found
     width, unit = Decimal(str(high)) - Decimal(str(low)), Decimal(str(step))
+    if width / unit > _MOST_STEPS:
+        return [
+            f"expected at most {_MOST_STEPS} steps from {low!r} to {high!r}, got step {step!r}; choose a larger one"
+        ]
     last = Decimal(str(low)) + width // unit * unit
     return [] if last == Decimal(str(high)) else [f"steps of {step!r} from {low!r} end at {last}, got high {high!r}"]

@@ -9,20 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from optuna.trial import TrialState
 from tqdm import tqdm
 
 from recmodels.config import Resolved
-from recmodels.errors import TrainingError
+from recmodels.errors import UserError
 from recmodels.experiments.report import versions
 from recmodels.experiments.session import Session, prepare, resolve_train
 from recmodels.tuning.report import describe_trial
 from recmodels.tuning.space import Space
 from recmodels.tuning.study import FOUND, Claim, Study, code_fingerprint
 from recmodels.tuning.trial import PrunedError, Watcher, outcome, run_trial
-
-_FAILURES = (TrainingError, MemoryError, torch.OutOfMemoryError)
 
 
 @dataclass(frozen=True)
@@ -122,8 +119,10 @@ def _work(search: Search, study: Study, claim: Claim, bar: "tqdm[Any]") -> str:
         run_trial(resolved, folder, Watcher(trial, metric, bar.set_postfix_str))
     except PrunedError as error:
         state, reason = TrialState.PRUNED, str(error)
-    except _FAILURES as error:
-        state, reason = TrialState.FAIL, f"{type(error).__name__}: {error}"
+    except UserError:
+        raise
+    except Exception as error:  # a baseline's libraries raise nearly anything; left running, it would come first again
+        state, reason = TrialState.FAIL, " ".join(f"{type(error).__name__}: {error}".split())
     found = outcome(folder, metric)
     found = found._replace(seconds=found.seconds or time.perf_counter() - started)
     trial.set_user_attr(FOUND, {**found._asdict(), "reason": reason})
