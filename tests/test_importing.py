@@ -169,7 +169,7 @@ LISTS: dict[str, tuple[str, str, list[str], list[str]]] = {
     "tabs": ("0\t1\n1 2\n3\t4 5\n", TEST, [], ["lg/train.txt, line 3: got user_id '3\\t4'; expected a name without"]),
     "share of 1": (TRAIN, TEST, ["--valid=1"], ["valid: got 1; expected a share above 0 and below 1"]),
     "nobody gives": (TRAIN, TEST, [], ["no user with enough train pairs to give 0.1", "some with 5 pairs or more"]),
-    "seed in words": (TRAIN, TEST, ["--split_seed=x"], ["argument --split_seed: invalid int value: 'x'"]),
+    "seed in words": (TRAIN, TEST, ["--split_seed=x"], ["argument --split_seed: invalid whole number value: 'x'"]),
 }
 
 
