@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 import recmodels
-from benchmarks import machine
 from benchmarks.rows import Row
 from recmodels.errors import DataError
+from recmodels.experiments.hardware import cpu_name
 
 
 def agreed(found: Sequence[tuple[str, Row]]) -> Row:
@@ -40,7 +40,7 @@ def conditions(options: argparse.Namespace, facts: Row) -> Row:
         **facts,
         "warmup_steps": options.warmup_steps,
         "overrides": options.set,
-        "cpu": machine.cpu_name(),
+        "cpu": cpu_name(),
         "torch": version("torch"),
         "recbole": version("recbole"),
         "recmodels": recmodels.__version__,

@@ -1,9 +1,8 @@
 """What the machine says about itself and about this process."""
 
-import platform
 from pathlib import Path
 
-_STATUS, _CLEAR, _CPUS = Path("/proc/self/status"), Path("/proc/self/clear_refs"), Path("/proc/cpuinfo")
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 # Written to clear_refs, it resets the high-water mark of the resident size; see proc(5).
 _RESET_HIGH_WATER = "5"
 
@@ -28,11 +27,6 @@ def reset_high_water() -> bool:
     except OSError:
         return False
     return True
-
-
-def cpu_name() -> str:
-    """The processor's model, as far as the system tells."""
-    return _field(_CPUS, "model name") or platform.processor() or platform.machine()
 
 
 def _megabytes(name: str) -> float | None:

@@ -10,12 +10,12 @@ import numpy as np
 
 import recmodels
 from benchmarks.command import add_shared, main, parse, parser_of, positive
-from benchmarks.machine import cpu_name
 from benchmarks.rows import Results, Row, table
 from benchmarks.scale_plot import draw
 from benchmarks.synthetic import BATCH_SIZE, GROWTHS, SyntheticModel
 from benchmarks.worker import Worker
 from recmodels.cli import Remedies
+from recmodels.experiments.hardware import cpu_name
 
 COLUMNS = {
     "model": ("model", ""),

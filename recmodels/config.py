@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from recmodels.data_params import REFUSED, DataParams, time_problems
 from recmodels.errors import ParamError
-from recmodels.layers import Layer, dump_yaml, load_layer, merge, parse_argv, properties_root, read_argv
+from recmodels.layers import Layer, dump_yaml, load_layer, load_named, merge, parse_argv, properties_root, read_argv
 from recmodels.params import Params, nearest, raise_all
 from recmodels.run_params import RunParams
 
@@ -123,21 +123,10 @@ def _outer_layers(source: Sequence[str] | Mapping[str, Any]) -> tuple[list[Layer
     layers = []
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
         try:
-            layers.append(_configuration_file(str(path)))
+            layers.append(load_named(str(path), "preset"))
         except ParamError as error:
             problems.append(f"config_files: {error}")
     return [*layers, Layer(label, overrides)], problems
-
-
-def _configuration_file(path: str) -> Layer:
-    """A file, or the shipped preset of that name where there is no such file."""
-    presets = {file.name.removesuffix(".yaml"): file for file in (properties_root() / "preset").iterdir()}
-    if path in presets and not Path(path).is_file():
-        return load_layer(presets[path], f"properties/preset/{path}.yaml")
-    try:
-        return load_layer(Path(path), path)
-    except ParamError as error:
-        raise ParamError(f"{error}; shipped presets: {', '.join(sorted(presets))}{nearest(path, presets)}") from None
 
 
 def _names(outer: Sequence[Layer], models: Mapping[str, type[Params]]) -> tuple[tuple[str, str], list[str]]:

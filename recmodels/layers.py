@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from recmodels.errors import ParamError
-from recmodels.params import raise_all
+from recmodels.params import nearest, raise_all
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -114,6 +114,26 @@ def load_layer(source: Traversable | Path, name: str) -> Layer:
     if values is not None and not isinstance(values, dict):
         raise ParamError(f"{name}: expected a mapping of names to values, got {type(values).__name__}")
     return Layer(name, values or {})
+
+
+def load_named(path: str, kind: str) -> Layer:
+    """A file, or the shipped one of that name where there is no such file.
+
+    Args:
+        path: of the file, or the name of a YAML in `properties/<kind>/`.
+        kind: `preset` or `space`.
+
+    Raises:
+        ParamError: as `load_layer`; names what is shipped.
+    """
+    shipped = {file.name.removesuffix(".yaml"): file for file in (properties_root() / kind).iterdir()}
+    if path in shipped and not Path(path).is_file():
+        return load_layer(shipped[path], f"properties/{kind}/{path}.yaml")
+    try:
+        return load_layer(Path(path), path)
+    except ParamError as error:
+        known = f"shipped {kind}s: {', '.join(sorted(shipped))}{nearest(path, shipped)}"
+        raise ParamError(f"{error}; {known}") from None
 
 
 def properties_root() -> Traversable:

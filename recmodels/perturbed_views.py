@@ -2,12 +2,11 @@
 
 import torch
 import torch.nn.functional as F
-from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
 from recmodels.graph import Adjacency, BipartiteGraph
-from recmodels.spectral import truncated_svd
-from recmodels.views import Aggregation, PropagationView
+from recmodels.spectral import normalized_interactions, truncated_svd
+from recmodels.views import PropagationView
 
 DROPS = ("edge", "node", "walk")
 
@@ -138,11 +137,7 @@ class LowRankView(nn.Module):
     def __init__(self, graph: BipartiteGraph, rank: int, generator: torch.Generator) -> None:
         super().__init__()
         self.rank = min(rank, graph.n_users - 1, graph.n_items - 1)
-        values = Aggregation().adjacency(graph).values[: graph.n_edges]
-        entries = values.numpy(), graph.ends[1].numpy() - graph.n_users, graph.indptr[: graph.n_users + 1].numpy()
-        left, singular, right = truncated_svd(
-            csr_matrix(entries, shape=(graph.n_users, graph.n_items)), self.rank, generator
-        )
+        left, singular, right = truncated_svd(normalized_interactions(graph), self.rank, generator)
         factors = torch.cat([left, right]) * singular.sqrt()
         factors[graph.degrees == 0] = 0  # zero up to rounding
         for name, part in zip(("users", "items"), factors.float().split([graph.n_users, graph.n_items]), strict=True):

@@ -12,8 +12,7 @@ from recmodels.graph import BipartiteGraph
 def normalized_interactions(graph: BipartiteGraph) -> csr_matrix:
     """`Du^-1/2 R Di^-1/2`, (n_users, n_items) float64, padding included: the upper right block of the adjacency."""
     adjacency = graph.normalized_adjacency(torch.float64)
-    end = int(graph.indptr[graph.n_users])
-    columns, values = graph.indices[:end] - graph.n_users, adjacency.values[:end]
+    columns, values = graph.ends[1] - graph.n_users, adjacency.values[: graph.n_edges]
     shape = (graph.n_users, graph.n_items)
     return csr_matrix((values.numpy(), columns.numpy(), graph.indptr[: graph.n_users + 1].numpy()), shape)
 

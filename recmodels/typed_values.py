@@ -110,7 +110,7 @@ def hint_for(hint: Any, value: Any) -> str:
     if hint is str and isinstance(value, (int, float)):
         return "; put it in quotes"
     texts = [leaf for leaf in leaves(value) if isinstance(leaf, str)]
-    if _takes_numbers(hint) and any(map(_is_number, texts)):
+    if _takes_numbers(hint) and any(map(is_number, texts)):
         return "; write numbers without quotes"
     choices = _choices(hint)
     return next((nearest(text, choices) for text in texts if text not in choices), "")
@@ -128,7 +128,8 @@ def _takes_numbers(hint: Any) -> bool:
     return hint in (int, float) or (get_origin(hint) is not Literal and any(map(_takes_numbers, get_args(hint))))
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether Python reads the text as a float."""
     try:
         float(text)
     except ValueError:

@@ -8,7 +8,7 @@ from pathlib import Path
 from recmodels.data.atomic_files import SEPARATORS
 from recmodels.data.atomic_writing import ITEM, RATING, TIMESTAMP, USER
 from recmodels.errors import DataError, ParamError
-from recmodels.typed_values import nearest
+from recmodels.typed_values import is_number, nearest
 
 HEAD_BYTES, HEAD_LINES = 1 << 16, 50
 SKIPPED = "-"
@@ -128,7 +128,7 @@ def _is_header(rows: Sequence[Sequence[str]]) -> bool:
     later = [row for row in rows[1:] if len(row) == len(rows[0])]
     columns = list(zip(*later, strict=True))
     return any(
-        not _is_number(name) and all(map(_is_number, column)) for name, column in zip(rows[0], columns, strict=False)
+        not is_number(name) and all(map(is_number, column)) for name, column in zip(rows[0], columns, strict=False)
     )
 
 
@@ -177,11 +177,3 @@ def _usual_fields(path: Path, row: Sequence[str], separator: str) -> tuple[str |
 def _field_of(name: str) -> str | None:
     plain = name.partition(":")[0].casefold().replace("_", "").replace(" ", "")
     return next((field for field, names in HEADER_NAMES.items() if plain in names), None)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -16,7 +16,7 @@ from recmodels.experiments.folder import CONFIG
 from recmodels.experiments.session import resolve_run, resolve_train
 from recmodels.files import write_bytes, write_text
 from recmodels.layers import dump_yaml
-from recmodels.tuning.study import FOUND, TRIALS, load, read_identity, study_lock
+from recmodels.tuning.study import FOUND, load, read_identity, study_lock, trial_folder
 
 BEST_VALUES, TABLE, PICTURE = "best.yaml", "trials.csv", "importance.png"
 _ORDER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
@@ -72,7 +72,7 @@ def write_report(folder: Path) -> str:
     lines = [_counts(rows), "", _text(rows, metric), "", f"{', '.join(files)} in {folder}"]
     if BEST_VALUES not in files:
         return "\n".join([*lines, "no trial is complete"])
-    winner = folder / TRIALS / f"trial-{study.best_trial.number:04d}"
+    winner = trial_folder(folder, study.best_trial.number)
     named = shlex.quote(str(folder / BEST_VALUES))
     after = [
         f"test the winner, once:      recmodels evaluate {shlex.quote(str(winner))}",
@@ -88,7 +88,7 @@ def _write_files(folder: Path, study: optuna.Study, metric: str, rows: pd.DataFr
     if not completed:
         return [TABLE]
     best = study.best_trial
-    write_text(folder / BEST_VALUES, _best_values(folder / TRIALS / f"trial-{best.number:04d}", best, metric))
+    write_text(folder / BEST_VALUES, _best_values(trial_folder(folder, best.number), best, metric))
     if len(completed) < _MIN_FOR_IMPORTANCE:
         return [TABLE, BEST_VALUES]
     _draw_importance(study, metric, folder / PICTURE)

@@ -3,14 +3,12 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import combinations
-from pathlib import Path
 from typing import Any, get_type_hints
 
 from recmodels.config import Resolved
 from recmodels.data_params import DataParams
-from recmodels.errors import ParamError
 from recmodels.experiments.session import PARAMS
-from recmodels.layers import Layer, load_layer, merge, properties_root
+from recmodels.layers import Layer, load_named, merge
 from recmodels.params import nearest, raise_all
 from recmodels.run_params import RunParams
 from recmodels.tuning.space import ENQUEUE, Choices, Range, Space, read_part
@@ -48,7 +46,7 @@ def load_space(path: str, base: Resolved, given: Mapping[str, Any]) -> Space:
         ParamError: the file cannot be read; or keys, types, bounds, choices or settings are wrong, all at once; or two
             values of the space that the model refuses together.
     """
-    values = _read(path).values
+    values = load_named(path, "space").values
     enqueued = values.pop(ENQUEUE, None)
     wrong_keys = {key: list(_key_problems(key, values[key], base.model, given)) for key in values}
     problems = [text for found in wrong_keys.values() for text in found]
@@ -61,17 +59,6 @@ def load_space(path: str, base: Resolved, given: Mapping[str, Any]) -> Space:
     raise_all(path, list(dict.fromkeys([*problems, *_value_problems(space, base), *wrong])))
     raise_all(path, list(dict.fromkeys(_pair_problems(space, base))))
     return replace(space, enqueued=settings)
-
-
-def _read(path: str) -> Layer:
-    """The file, or the shipped space of that name."""
-    shipped = {file.name.removesuffix(".yaml"): file for file in (properties_root() / "space").iterdir()}
-    if path in shipped and not Path(path).is_file():
-        return load_layer(shipped[path], f"properties/space/{path}.yaml")
-    try:
-        return load_layer(Path(path), path)
-    except ParamError as error:
-        raise ParamError(f"{error}; shipped spaces: {', '.join(sorted(shipped))}{nearest(path, shipped)}") from None
 
 
 def _hints(model: str) -> dict[str, Any]:

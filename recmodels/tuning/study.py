@@ -101,7 +101,7 @@ class Study:
 
     def trial_folder(self, number: int) -> Path:
         """The run folder of a trial."""
-        return self.folder / TRIALS / f"trial-{number:04d}"
+        return trial_folder(self.folder, number)
 
     def _claim(self, number: int, trial_id: int, lock: FileLock) -> Claim:
         """The trial with a sampler of its own, so that what it is given depends on its number and on what is known."""
@@ -116,6 +116,11 @@ class Study:
             lock.acquire(timeout=0)
             return lock
         return None
+
+
+def trial_folder(folder: Path, number: int) -> Path:
+    """The run folder of a trial of the study in `folder`."""
+    return folder / TRIALS / f"trial-{number:04d}"
 
 
 def study_lock(folder: Path) -> FileLock:
