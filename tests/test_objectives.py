@@ -48,12 +48,12 @@ def _total(terms: list[Tensor]) -> Tensor:
 
 
 def test_pairwise_ranking_is_the_mean_of_minus_log_sigmoid() -> None:
-    _, encoding, batch = _world()
+    graph, encoding, batch = _world()
     want = torch.stack([
         -torch.sigmoid(encoding.final[u] @ encoding.final[p] - encoding.final[u] @ encoding.final[n]).log()
         for u, p, n in zip(*batch.triples, strict=True)
     ]).mean()  # fmt: skip
-    _agree(PairwiseRanking(1.0)(encoding, batch), want, encoding.ego)
+    _agree(PairwiseRanking(1.0, graph)(encoding, batch), want, encoding.ego)
 
 
 @pytest.mark.parametrize("squared", [False, True])
@@ -189,5 +189,5 @@ def test_the_sides_follow_the_device_but_not_the_state() -> None:
 
 def test_only_the_norm_is_a_regularizer() -> None:
     graph, _, _ = _world()
-    others = [PairwiseRanking(1.0), StructureContrast(graph, 2, TEMPERATURE, 1.0, 1.0), _prototypes(graph)]
+    others = [PairwiseRanking(1.0, graph), StructureContrast(graph, 2, TEMPERATURE, 1.0, 1.0), _prototypes(graph)]
     assert [o.is_regularizer for o in (EgoNorm(1.0, True), *others)] == [True, False, False, False]

@@ -15,6 +15,7 @@ from recmodels.objectives import (
     BilateralRanking,
     Objective,
     PairwiseRanking,
+    RankingObjective,
     SampledSoftmaxRanking,
     SoftmaxRanking,
 )
@@ -144,7 +145,45 @@ def test_log_mean_exp_passes_gradcheck() -> None:
 
 
 def test_bpr_ranks_scores_and_not_the_readout() -> None:
-    _, encoding, batch = _world()
+    graph, encoding, batch = _world()
     user, pos, neg = encoding.scored[batch.user], encoding.scored[batch.pos], encoding.scored[batch.neg]
     want = -F.logsigmoid((user * (pos - neg)).sum(-1)).mean()
-    _agree(PairwiseRanking(1.0), want, encoding, batch)
+    _agree(PairwiseRanking(1.0, graph), want, encoding, batch)
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1.0])
+def test_an_interaction_of_a_busy_user_counts_less_and_the_mean_over_all_interactions_stays(exponent: float) -> None:
+    graph, encoding, batch = _world()
+    n = graph.degrees[: graph.n_users].double()
+    all_users = torch.repeat_interleave(torch.arange(graph.n_users), graph.degrees[: graph.n_users])
+    importance = n.clamp(min=1) ** -exponent / (n[all_users] ** -exponent).mean()
+
+    def weighted(losses: list[Tensor]) -> Tensor:
+        return (importance[batch.user] * torch.stack(losses)).mean()
+
+    pairs = list(zip(batch.user, batch.pos, batch.neg, strict=True))
+    softmax = [F.cross_entropy(_scores(encoding, u, _catalog(graph)), p - graph.n_users - 1) for u, p, _ in pairs]
+    bpr = [-F.logsigmoid(encoding.scored[u] @ (encoding.scored[p] - encoding.scored[n])) for u, p, n in pairs]
+    _agree(SoftmaxRanking(1.0, graph, exponent), weighted(softmax), encoding, batch)
+    _agree(PairwiseRanking(1.0, graph, exponent), weighted(bpr), encoding, batch)
+
+
+def test_importance_weighs_the_loss_of_a_user_as_a_whole() -> None:
+    graph, encoding, batch = _world()
+    one_user = Batch.of(*(ids[batch.user == batch.user[0]] for ids in batch.triples))
+    for pair in (
+        [SampledSoftmaxRanking(1.0, graph, exponent) for exponent in (0.0, 0.5)],
+        [BilateralRanking(1.0, graph, 0.7, exponent) for exponent in (0.0, 0.5)],
+    ):
+        plain, weighted = pair
+        factor = weighted.importance[batch.user[0]]
+        assert factor != 1
+        assert_close(weighted(encoding, one_user), factor * plain(encoding, one_user), atol=1e-12, rtol=1e-12)
+
+
+def test_importance_is_one_in_the_mean_over_the_interactions_and_leaves_plain_losses_alone() -> None:
+    graph, _, _ = _world()
+    n = graph.degrees[: graph.n_users].double()
+    for exponent in (0.0, 0.5, 2.0):
+        assert_close((n * RankingObjective(1.0, graph, exponent).importance).sum(), n.sum())
+    assert torch.equal(RankingObjective(1.0, graph).importance, torch.ones(graph.n_users, dtype=torch.float64))

@@ -9,7 +9,7 @@ from recbole.data.dataloader import TrainDataLoader
 from recbole.data.utils import create_samplers
 
 from recmodels.data.split import interactions
-from recmodels.data.triples import NegativeItems, TripleLoader
+from recmodels.data.triples import NegativeItems, TripleLoader, UserTripleLoader
 from recmodels.experiments.session import Session, prepare, resolve_train
 from recmodels.streams import global_streams
 
@@ -80,3 +80,33 @@ def test_without_shuffle_the_order_is_that_of_the_data() -> None:
     loader = _session(shuffle=False).splits.train
     users = torch.cat([batch["user_id"] for batch in loader])
     assert torch.equal(users, loader.dataset.inter_feat["user_id"])
+
+
+@pytest.mark.parametrize("sample_num", [1, 2])
+def test_a_batch_of_users_has_all_their_interactions_with_negatives_they_have_not_met(sample_num: int) -> None:
+    sampling = {"distribution": "uniform", "sample_num": sample_num}
+    session = _session(train_batch_unit="users", train_batch_size=100, train_neg_sample_args=sampling)
+    loader = session.splits.train
+    assert isinstance(loader, UserTripleLoader)
+    users, items = interactions(loader)
+    met = set(zip(users.tolist(), items.tolist(), strict=True))
+    batches = list(loader)
+    assert len(batches) == len(loader) == -(-len(np.unique(users)) // 100)
+    seen = [np.unique(batch["user_id"]) for batch in batches]
+    assert [len(some) for some in seen[:-1]] == [100] * (len(batches) - 1)
+    assert np.array_equal(np.sort(np.concatenate(seen)), np.unique(users))
+    for batch in batches:
+        pairs = list(zip(batch["user_id"].tolist(), batch["item_id"].tolist(), strict=True))
+        own = set(np.unique(batch["user_id"]).tolist())
+        assert sorted(pairs) == sorted(sample_num * [pair for pair in met if pair[0] in own])
+        assert not met & set(zip(batch["user_id"].tolist(), batch["neg_item_id"].tolist(), strict=True))
+
+
+def test_batches_of_users_follow_the_generator_or_the_users() -> None:
+    def order(seed: int, **overrides: Any) -> list[int]:  # noqa: ANN401
+        loader = _session(train_batch_unit="users", train_batch_size=50, **overrides).splits.train
+        loader.generator.manual_seed(seed)
+        return list(dict.fromkeys(user for batch in loader for user in batch["user_id"].tolist()))
+
+    assert order(1) == order(1) != order(2)
+    assert order(1, shuffle=False) == sorted(order(1))

@@ -14,7 +14,7 @@ from recbole.data.utils import create_samplers
 from recmodels.compat import RecboleConfig
 from recmodels.data.checks import check_overlap, check_parts
 from recmodels.data.loading import data_errors
-from recmodels.data.triples import NegativeItems, TripleLoader
+from recmodels.data.triples import LOADERS, NegativeItems, TripleLoader
 from recmodels.errors import ParamError
 from recmodels.streams import global_streams, stream_seed
 
@@ -67,7 +67,8 @@ def split(config: RecboleConfig, dataset: Dataset, split_seed: int) -> Splits:
     # Where items may be met again only the row's own positive is no negative, which RecBole's sampler knows.
     if negatives is not None and not config["repeatable"]:
         negatives = NegativeItems(negatives, parts[0])
-    train = TripleLoader(config, parts[0], negatives, shuffle=bool(config["shuffle"]))
+    make_train = LOADERS[config["train_batch_unit"]]
+    train = make_train(config, parts[0], negatives, shuffle=bool(config["shuffle"]))
     valid, test = (FullSortEvalDataLoader(config, parts[i], samplers[i], shuffle=False) for i in (1, 2))
     return Splits(train, valid, test, sha256, whole)
 

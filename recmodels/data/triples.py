@@ -1,5 +1,6 @@
 """The loader of training triples: RecBole's, without its Python loops over the rows of a batch."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +27,33 @@ class TripleLoader(TrainDataLoader):
         columns = self._dataset.inter_feat.interaction  # an Interaction would turn the index into a list
         rows = self._dataset.join(Interaction({name: column[index] for name, column in columns.items()}))
         return self._neg_sampling(self.transform(self._dataset, rows))
+
+
+class UserTripleLoader(TripleLoader):
+    """Batches of users, each with all their training interactions: `train_batch_size` counts users.
+
+    A ranking loss over all items needs one row of scores a user, so an epoch costs a row for each user and not for
+    each interaction.
+    """
+
+    def __init__(self, config: Any, dataset: Dataset, sampler: Any, shuffle: bool) -> None:  # noqa: ANN401
+        super().__init__(config, dataset, sampler, shuffle=shuffle)
+        users = torch.as_tensor(dataset.inter_feat[dataset.uid_field])
+        counts = torch.unique(users, return_counts=True)[1]
+        self._rows_of_users = users.argsort(stable=True).split(counts.tolist())
+        self.sample_size = len(counts)  # from here on samples are users
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+        return math.ceil(self.sample_size / self.step)
+
+    def _init_batch_size_and_step(self) -> None:
+        self.step = self.config["train_batch_size"]
+        self.set_batch_size(self.step)
+
+    def collate_fn(self, index: Tensor) -> Interaction:
+        """All interactions of the users at places (B,) among those with interactions, with sampled negatives."""
+        return super().collate_fn(torch.cat([self._rows_of_users[place] for place in index.tolist()]))
 
 
 class NegativeItems:
@@ -67,3 +95,7 @@ class NegativeItems:
 
     def _pair(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         return users * self._n_items + items
+
+
+# By what `train_batch_size` counts.
+LOADERS: dict[str, type[TripleLoader]] = {"interactions": TripleLoader, "users": UserTripleLoader}

@@ -29,6 +29,7 @@ from recmodels.files import write_text
 from recmodels.models import GraphRecommender
 from recmodels.training import checkpoint
 from recmodels.training.audit import GradientAudit
+from recmodels.training.averaging import WeightAverage
 from recmodels.training.baselines import baseline_trainer
 from recmodels.training.callbacks import Callback
 from recmodels.training.closed_form import ClosedFormTrainer, PlainTrainer, SaveBest
@@ -160,6 +161,7 @@ def make_trainer(session: Session, folder: Path) -> Trainer:
     config["checkpoint_dir"] = str(folder)
     keep_freed_memory(session.model.table().nbytes)
     callbacks = [
+        *([WeightAverage(run.weight_average)] if run.weight_average else []),
         GradientAudit(run.guard_none_gradient, run.guard_orphan, "warn", run.guard_dead_share),
         _curves(session, folder),
         _progress(session),

@@ -68,7 +68,7 @@ def prepare(resolved: Resolved) -> Session:
     run, name = resolved.run, resolved.model
     is_baseline = name in BASELINES
     model_class: Any = baseline_class(name) if is_baseline else (MODELS | FILTERS)[name]
-    _check_guards(resolved)
+    _check_loop(resolved)
     _make_deterministic(run.reproducibility)
     told = resolved.recbole_values()
     device = _device(run.use_gpu and name not in FITTED, run.gpu_id)
@@ -96,13 +96,19 @@ def resolve_run(run_dir: str) -> Resolved:
     return resolve({"config_files": [str(folder / CONFIG)]}, PARAMS)
 
 
-def _check_guards(resolved: Resolved) -> None:
+def _check_loop(resolved: Resolved) -> None:
     """Refuses what only our training loop can do."""
-    if resolved.model not in MODELS and resolved.run.guard_nonfinite != "raise":
-        raise ParamError(
-            f"guard_nonfinite: got {resolved.run.guard_nonfinite!r}, expected 'raise': {resolved.model} is not trained "
-            f"by the loop that can skip a batch or roll back; that trains {', '.join(MODELS)}"
-        )
+    if resolved.model in MODELS:
+        return
+    expected = {"guard_nonfinite": "raise", "weight_average": 0.0}
+    found = [
+        f"{key}: got {got!r}, expected {want!r}: {resolved.model} is not trained by the loop that has this; that loop "
+        f"trains {', '.join(MODELS)}"
+        for key, want in expected.items()
+        if (got := getattr(resolved.run, key)) != want
+    ]
+    if found:
+        raise ParamError("\n".join(found))
 
 
 def _make_deterministic(wanted: bool) -> None:

@@ -28,6 +28,7 @@ class RankingParams(Params):
     rec_temperature_epochs: int = param(ge=0)
     rec_temperature_learned: bool = param()
     rec_item_bias: bool = param()
+    rec_user_exponent: float = param(ge=0)
     bsl_ratio: float = param(gt=0)
     directau_gamma: float = param(ge=0)
 
@@ -53,14 +54,18 @@ class RankingParams(Params):
                 "rec_loss: directau compares embeddings and not scores, so no gradient reaches rec_item_bias or "
                 "rec_temperature_learned; choose false for both, or another loss"
             )
+        if self.rec_loss == "directau" and self.rec_user_exponent:
+            found.append(
+                f"rec_user_exponent: directau counts the interactions alike, got {self.rec_user_exponent:g}; choose 0"
+            )
         return found
 
 
 LOSSES: dict[str, Callable[[RankingParams, BipartiteGraph], Objective]] = {
-    "bpr": lambda p, graph: PairwiseRanking(p.bpr_weight),
-    "softmax": lambda p, graph: SoftmaxRanking(p.bpr_weight, graph),
-    "sampled_softmax": lambda p, graph: SampledSoftmaxRanking(p.bpr_weight, graph),
-    "bsl": lambda p, graph: BilateralRanking(p.bpr_weight, graph, p.bsl_ratio),
+    "bpr": lambda p, graph: PairwiseRanking(p.bpr_weight, graph, p.rec_user_exponent),
+    "softmax": lambda p, graph: SoftmaxRanking(p.bpr_weight, graph, p.rec_user_exponent),
+    "sampled_softmax": lambda p, graph: SampledSoftmaxRanking(p.bpr_weight, graph, p.rec_user_exponent),
+    "bsl": lambda p, graph: BilateralRanking(p.bpr_weight, graph, p.bsl_ratio, p.rec_user_exponent),
     "directau": lambda p, graph: AlignmentUniformity(p.bpr_weight, p.directau_gamma),
 }
 

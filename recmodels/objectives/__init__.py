@@ -7,6 +7,7 @@ from recmodels.objectives.ranking import (
     BilateralRanking,
     EgoNorm,
     PairwiseRanking,
+    RankingObjective,
     SampledSoftmaxRanking,
     SoftmaxRanking,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "Objective",
     "PairwiseRanking",
     "PrototypeContrast",
+    "RankingObjective",
     "SampledSoftmaxRanking",
     "SoftmaxRanking",
     "StructureContrast",

@@ -13,8 +13,35 @@ from recmodels.objectives.base import Objective
 from recmodels.records import Batch, Encoding
 
 
-class PairwiseRanking(Objective):
+class RankingObjective(Objective):
+    """A loss of the positives of a batch, each with the importance of its user; mean over the batch.
+
+    Args:
+        weight: multiplier.
+        graph: gives the interactions of each user, n.
+        user_exponent: >= 0; a positive counts n^-user_exponent, scaled to 1 in the mean over all interactions. 0 counts
+            interactions alike, 1 counts users alike.
+    """
+
+    importance: Tensor
+
+    def __init__(self, weight: float, graph: BipartiteGraph, user_exponent: float = 0.0) -> None:
+        super().__init__(weight)
+        n = graph.degrees[: graph.n_users].double()
+        importance = n.clamp(min=1).pow(-user_exponent)
+        self.register_buffer("importance", importance * (n.sum() / (n * importance).sum()), persistent=False)
+
+    def _importance(self, users: Tensor, dtype: torch.dtype) -> Tensor:
+        return self.importance[users].to(dtype)
+
+
+class PairwiseRanking(RankingObjective):
     """BPR on the scores of positives and drawn negatives, mean over the batch.
+
+    Args:
+        weight: multiplier.
+        graph: gives the interactions of each user.
+        user_exponent: as in `RankingObjective`.
 
     Source: Rendle et al. 2009; He et al. 2020 (LightGCN), eq. 15.
     """
@@ -24,10 +51,10 @@ class PairwiseRanking(Objective):
     def forward(self, encoding: Encoding, batch: Batch) -> Tensor:
         """Mean over B triples."""
         user, pos, neg = gather(encoding.scored, batch.triples)
-        return bpr((user * pos).sum(-1), (user * neg).sum(-1)).mean()
+        return (self._importance(batch.user, user.dtype) * bpr((user * pos).sum(-1), (user * neg).sum(-1))).mean()
 
 
-class SoftmaxRanking(Objective):
+class SoftmaxRanking(RankingObjective):
     """Softmax cross-entropy of each positive item among all items, exact; mean over the batch.
 
     Candidates: all real items, the user's other positives included. A user that occurs c times in the batch has one
@@ -35,21 +62,35 @@ class SoftmaxRanking(Objective):
 
     Args:
         weight: multiplier.
-        graph: gives the sides.
+        graph: gives the sides, and the interactions of each user.
+        user_exponent: as in `RankingObjective`.
 
     Source: Rendle 2022, "Item Recommendation from Implicit Feedback", eq. 15 (softmax over the catalog).
     """
 
     name = "softmax"
 
-    def __init__(self, weight: float, graph: BipartiteGraph) -> None:
-        super().__init__(weight)
+    def __init__(self, weight: float, graph: BipartiteGraph, user_exponent: float = 0.0) -> None:
+        super().__init__(weight, graph, user_exponent)
         self.first_item = graph.n_users + 1
 
     def forward(self, encoding: Encoding, batch: Batch) -> Tensor:
         """Mean over B positives."""
         user, pos = gather(encoding.scored, batch.triples[:2])
-        return (_log_partition(encoding.scored[self.first_item :], encoding, batch) - (user * pos).sum()) / len(user)
+        positive = self._importance(batch.user, user.dtype) * (user * pos).sum(-1)
+        return (self._log_partition(encoding.scored[self.first_item :], encoding, batch) - positive.sum()) / len(user)
+
+    def _log_partition(self, candidates: Tensor, encoding: Encoding, batch: Batch) -> Tensor:
+        """Weighted sum over the batch of each user's logsumexp of scores.
+
+        Candidates: (M, d'), or (M, d' + 1) with an offset of the score last.
+        """
+        nodes, counts = batch.users
+        users = gather(encoding.scored, nodes)
+        if candidates.shape[1] > users.shape[1]:
+            users = F.pad(users, (0, 1), value=1.0)
+        weights = counts * self._importance(nodes, users.dtype)
+        return weighted_infonce_sum(users, torch.zeros_like(users), candidates, weights, 1.0)
 
 
 class BilateralRanking(SoftmaxRanking):
@@ -60,16 +101,17 @@ class BilateralRanking(SoftmaxRanking):
 
     Args:
         weight: multiplier.
-        graph: gives the sides.
+        graph: gives the sides, and the interactions of each user.
         ratio: > 0, temperature of the positive side over that of the negative side.
+        user_exponent: as in `RankingObjective`.
 
     Source: Wu et al. 2024 (BSL), eq. 18, divided by the temperature of the negative side.
     """
 
     name = "bsl"
 
-    def __init__(self, weight: float, graph: BipartiteGraph, ratio: float) -> None:
-        super().__init__(weight, graph)
+    def __init__(self, weight: float, graph: BipartiteGraph, ratio: float, user_exponent: float = 0.0) -> None:
+        super().__init__(weight, graph, user_exponent)
         self.ratio = ratio
 
     def forward(self, encoding: Encoding, batch: Batch) -> Tensor:
@@ -78,11 +120,11 @@ class BilateralRanking(SoftmaxRanking):
         nodes, counts = batch.users
         group = torch.searchsorted(nodes, batch.user)
         positive = log_mean_exp((user * pos).sum(-1), group, len(nodes), self.ratio)
-        negative = _log_partition(encoding.scored[self.first_item :], encoding, batch)
-        return (negative - (counts * positive).sum()) / len(user)
+        negative = self._log_partition(encoding.scored[self.first_item :], encoding, batch)
+        return (negative - (counts * self._importance(nodes, user.dtype) * positive).sum()) / len(user)
 
 
-class SampledSoftmaxRanking(Objective):
+class SampledSoftmaxRanking(SoftmaxRanking):
     """Softmax cross-entropy of each positive among the positives of the batch, corrected for their popularity.
 
     Candidates: the positive items of the batch, each as often as it occurs, with `score - log q`, q being the item's
@@ -90,7 +132,8 @@ class SampledSoftmaxRanking(Objective):
 
     Args:
         weight: multiplier.
-        graph: gives the shares.
+        graph: gives the shares, and the interactions of each user.
+        user_exponent: as in `RankingObjective`.
 
     Source: Yi et al. 2019, "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations", eqs. 4, 5.
     """
@@ -98,8 +141,8 @@ class SampledSoftmaxRanking(Objective):
     name = "sampled_softmax"
     log_share: Tensor
 
-    def __init__(self, weight: float, graph: BipartiteGraph) -> None:
-        super().__init__(weight)
+    def __init__(self, weight: float, graph: BipartiteGraph, user_exponent: float = 0.0) -> None:
+        super().__init__(weight, graph, user_exponent)
         degrees = graph.degrees.clamp(min=1).double()  # those without interactions are never drawn
         share = degrees / (graph.indices.numel() / 2)
         self.register_buffer("log_share", share.log(), persistent=False)
@@ -111,8 +154,8 @@ class SampledSoftmaxRanking(Objective):
         log_share = self.log_share.to(user.dtype)
         offset = counts.to(user.dtype).log() - log_share[nodes]
         candidates = torch.cat([gather(encoding.scored, nodes), offset[:, None]], dim=1)
-        positive = (user * pos).sum(-1) - log_share[batch.pos]
-        return (_log_partition(candidates, encoding, batch) - positive.sum()) / len(user)
+        positive = self._importance(batch.user, user.dtype) * ((user * pos).sum(-1) - log_share[batch.pos])
+        return (self._log_partition(candidates, encoding, batch) - positive.sum()) / len(user)
 
 
 class AlignmentUniformity(Objective):
@@ -139,15 +182,6 @@ class AlignmentUniformity(Objective):
             for nodes, counts in (batch.users, batch.items)
         ]
         return alignment(user, pos).mean() + self.gamma * (sides[0] + sides[1]) / 2
-
-
-def _log_partition(candidates: Tensor, encoding: Encoding, batch: Batch) -> Tensor:
-    """Sum over the batch of each user's logsumexp of scores; candidates (M, d'), or (M, d' + 1) with an offset last."""
-    nodes, counts = batch.users
-    users = gather(encoding.scored, nodes)
-    if candidates.shape[1] > users.shape[1]:
-        users = F.pad(users, (0, 1), value=1.0)
-    return weighted_infonce_sum(users, torch.zeros_like(users), candidates, counts.to(users.dtype), 1.0)
 
 
 class EgoNorm(Objective):
