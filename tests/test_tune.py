@@ -267,12 +267,12 @@ def test_another_search_in_the_same_folder_is_refused_with_what_differs(
     folder = tmp_path / "study"
     assert str(caught.value).split("\n  - ") == [
         f"{folder} is the study of something else; choose another folder with --study=DIR. What differs:",
-        "config.yaml.epochs: got 4, the study has 3",
-        "space.learning_rate.high: got 0.5, the study has 0.1",
-        "prune_after: got 3, the study has None",
-        "code: got 'newer', the study has 'code'",
+        "config.yaml.epochs: got 4, expected 3",
+        "space.learning_rate.high: got 0.5, expected 0.1",
+        "prune_after: got 3, expected None",
+        "code: got 'newer', expected 'code'",
     ]
-    with pytest.raises(UserError, match="model: got 'NCL', the study has 'LightGCN'"):
+    with pytest.raises(UserError, match="model: got 'NCL', expected 'LightGCN'"):
         tune(Search(options(tmp_path, model="NCL"), SPACE, None), folder, 1, print)
     assert len(counted) == 1
 

@@ -75,7 +75,7 @@ def load(path: str | Path, expected: Mapping[str, Any] | None) -> dict[str, Any]
     path = Path(path)
     _check_archive(path)
     state = _check_header(path, _read(path))
-    wrong = [text for key, value in (expected or {}).items() for text in _differences(state.get(key), value, key)]
+    wrong = [text for key, value in (expected or {}).items() for text in differences(state.get(key), value, key)]
     if wrong:
         raise CheckpointError(f"{path}: belongs to another run: {'; '.join(wrong)}")
     return state
@@ -105,11 +105,13 @@ def load_newest(path: str | Path, expected: Mapping[str, Any] | None, warn: Call
     return state
 
 
-def _differences(got: Any, expected: Any, name: str) -> list[str]:
-    """What differs, by the names of the innermost keys."""
+def differences(got: Any, expected: Any, name: str = "") -> list[str]:
+    """What differs, by the names of the innermost keys; an absent key counts as None."""
     if isinstance(got, dict) and isinstance(expected, dict):
         keys = dict.fromkeys([*expected, *got])
-        return [text for key in keys for text in _differences(got.get(key), expected.get(key), f"{name}.{key}")]
+        return [
+            text for key in keys for text in differences(got.get(key), expected.get(key), f"{name}.{key}".strip("."))
+        ]
     if isinstance(expected, dict):
         return [f"{name}: got {got!r}, expected {len(expected)} keys"]
     return [] if got == expected else [f"{name}: got {got!r}, expected {expected!r}"]

@@ -7,20 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from recbole.trainer import Trainer as RecboleTrainer
 
-from recmodels.data.evaluation import MetricRecorder
 from recmodels.data.split import reseed_loader
 from recmodels.errors import NonFiniteError
 from recmodels.streams import global_streams
 from recmodels.training import checkpoint
 from recmodels.training.callbacks import Callback, EpochLog
 from recmodels.training.early_stop import EarlyStop
+from recmodels.training.validation import ValidatingTrainer
 
 logger = logging.getLogger(__name__)
 
 
-class PlainTrainer(RecboleTrainer):
+class PlainTrainer(ValidatingTrainer):
     """RecBole's epochs and evaluation between our seeds, early stopping and checkpoints; nothing is resumed.
 
     A subclass of RecBole's trainers may come after it in the bases of a class, whose `_train_epoch` is then used.
@@ -32,17 +31,12 @@ class PlainTrainer(RecboleTrainer):
         callbacks: those without a use for batches: hooks of the fit and of the end of an epoch.
 
     Attributes:
-        next_epoch: first epoch that is not finished yet.
         seconds: of every finished epoch, without its validation.
-        recorder: per-user values of the last evaluation.
     """
 
     def __init__(self, config: Any, model: Any, early_stop: EarlyStop, callbacks: list[Callback]) -> None:  # noqa: ANN401
-        super().__init__(config, model)
-        self.seed: int = config["seed"]
-        self.early_stop, self.callbacks = early_stop, callbacks
-        self.recorder = MetricRecorder(self.evaluator)
-        self.next_epoch, self.seconds = 0, list[float]()
+        super().__init__(config, model, early_stop, callbacks)
+        self.seconds: list[float] = []
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer | None:  # noqa: ANN401
         return super()._build_optimizer(**kwargs) if any(True for _ in self.model.parameters()) else None
@@ -87,8 +81,7 @@ class PlainTrainer(RecboleTrainer):
         Models that break ties or sample while they score (ADMMSLIM) draw from one stream, the same every time.
         """
         with global_streams(self.seed, "evaluation"):
-            result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
-        return {name: float(value) for name, value in result.items()}
+            return super().evaluate(eval_data, show_progress)
 
     def _run_epoch(self, train_data: Any, show_progress: bool) -> EpochLog:  # noqa: ANN401
         """One pass over the loader, or one fit."""
@@ -100,29 +93,12 @@ class PlainTrainer(RecboleTrainer):
         terms = {} if total is None else {"train/loss": _sum(total) / len(train_data)}
         return EpochLog(epoch, {**terms, "seconds": self.seconds[-1]})
 
-    def _validates(self, epoch: int) -> bool:
-        """Every `eval_step` epochs and at the last one."""
-        return (epoch + 1) % self.eval_step == 0 or epoch + 1 == self.epochs
-
-    def _validate(self, valid_data: Any, log: EpochLog) -> bool:  # noqa: ANN401
-        """Adds the valid metrics to the log; returns whether to stop."""
-        result = self.evaluate(valid_data)
-        log.values |= {f"valid/{name}": value for name, value in result.items()}
-        log.is_best, stop = self.early_stop.update(log.epoch, result[self.valid_metric])
-        if log.is_best:
-            self.best_valid_result = result
-        return stop
-
     def _check_nan(self, loss: torch.Tensor) -> None:
         if not math.isfinite(loss.detach()):
             raise NonFiniteError(
                 f"epoch {self.next_epoch}: {type(self.model).__name__}: the loss is {float(loss.detach())}; lower the "
                 "learning rate"
             )
-
-    def _notify(self, hook: str, *args: Any) -> None:  # noqa: ANN401
-        for callback in self.callbacks:
-            getattr(callback, hook)(*args)
 
 
 class ClosedFormTrainer(PlainTrainer):

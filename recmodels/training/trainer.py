@@ -9,23 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from recbole.trainer import Trainer as RecboleTrainer
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from tqdm import tqdm
 
-from recmodels.data.evaluation import MetricRecorder
 from recmodels.data.split import reseed_loader
 from recmodels.models.base import GraphRecommender
 from recmodels.streams import global_streams
 from recmodels.training.callbacks import Callback, EpochLog, RollBack, SkipBatch, Step
 from recmodels.training.diagnosis import overflow
 from recmodels.training.early_stop import EarlyStop
+from recmodels.training.validation import ValidatingTrainer
 
 logger = logging.getLogger(__name__)
 
 
-class Trainer(RecboleTrainer):
+class Trainer(ValidatingTrainer):
     """Trains a GraphRecommender epoch by epoch; everything that is not the loop is a callback.
 
     Args:
@@ -36,7 +35,6 @@ class Trainer(RecboleTrainer):
         callbacks: called in this order at every hook.
 
     Attributes:
-        next_epoch: first epoch that is not finished yet.
         finished: whether the last epoch or early stopping was reached.
         command: shell command that reproduces this run, for diagnoses.
     """
@@ -51,14 +49,12 @@ class Trainer(RecboleTrainer):
         early_stop: EarlyStop,
         callbacks: list[Callback],
     ) -> None:
-        super().__init__(config, model)
-        self.run_dir, self.early_stop, self.callbacks = run_dir, early_stop, callbacks
-        self.seed: int = config["seed"]
+        super().__init__(config, model, early_stop, callbacks)
+        self.run_dir = run_dir
         self.lr_factor: float = config["guard_lr_factor"]
         self._may_roll_back: bool = config["guard_nonfinite"] == "rollback"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=bool(config["enable_scaler"]))
-        self.recorder = MetricRecorder(self.evaluator)
-        self.next_epoch, self.finished, self.command = 0, False, ""
+        self.finished, self.command = False, ""
         self._restore_point: dict[str, Any] = {}
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:  # noqa: ANN401
@@ -108,7 +104,7 @@ class Trainer(RecboleTrainer):
         self._notify("on_epoch_trained", self, epoch)
         log = EpochLog(epoch, values | self.model.report() | {"learning_rate": self.learning_rate})
         log.values["seconds"] = time.perf_counter() - started
-        stop = self._validate(valid_data, log) if self._validates(epoch, valid_data) else False
+        stop = valid_data is not None and self._validates(epoch) and self._validate(valid_data, log)
         log.is_best = log.is_best or valid_data is None
         self.next_epoch = epoch + 1
         self.finished = stop or self.next_epoch >= self.epochs
@@ -171,21 +167,6 @@ class Trainer(RecboleTrainer):
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
-    def _validates(self, epoch: int, valid_data: Any) -> bool:  # noqa: ANN401
-        """Every `eval_step` epochs and at the last one."""
-        return valid_data is not None and ((epoch + 1) % self.eval_step == 0 or epoch + 1 == self.epochs)
-
-    def _validate(self, valid_data: Any, log: EpochLog) -> bool:  # noqa: ANN401
-        """Adds the valid metrics to the log; returns whether to stop."""
-        started = time.perf_counter()
-        result = self.evaluate(valid_data)
-        log.values |= {f"valid/{name}": value for name, value in result.items()}
-        log.values["valid_seconds"] = time.perf_counter() - started
-        log.is_best, stop = self.early_stop.update(log.epoch, result[self.valid_metric])
-        if log.is_best:
-            self.best_valid_result = result
-        return stop
-
     def evaluate(
         self,
         eval_data: Any,
@@ -195,10 +176,8 @@ class Trainer(RecboleTrainer):
 
         All are NaN when scores overflow, since ranking what is not finite gives ordinary-looking numbers.
         """
-        result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
-        if overflow(self.model.scored()) is not None:
-            return dict.fromkeys(result, math.nan)
-        return {name: float(value) for name, value in result.items()}
+        result = super().evaluate(eval_data, show_progress)
+        return result if overflow(self.model.scored()) is None else dict.fromkeys(result, math.nan)
 
     def _keep_restore_point(self) -> None:
         """Remembers the last finished epoch, if it can be asked for; it is as large as weights and optimizer."""
@@ -242,7 +221,3 @@ class Trainer(RecboleTrainer):
         self.early_stop.load_state_dict(state["early_stop"])
         for callback in self.callbacks:
             callback.load_state_dict(state["callbacks"][type(callback).__name__])
-
-    def _notify(self, hook: str, *args: Any) -> None:  # noqa: ANN401
-        for callback in self.callbacks:
-            getattr(callback, hook)(*args)

@@ -17,6 +17,7 @@ from recmodels.errors import UserError
 from recmodels.experiments.folder import CONFIG
 from recmodels.files import write_text
 from recmodels.streams import stream_seed
+from recmodels.training.checkpoint import differences
 
 STUDY, DATABASE, LOCKS, TRIALS = "study.json", "study.db", "locks", "trials"
 FOUND = "found"  # attribute of a finished trial: its `Outcome`, and why it ended before its time
@@ -179,18 +180,9 @@ def _check_identity(folder: Path, identity: dict[str, Any]) -> None:
             )
         write_text(folder / STUDY, json.dumps(identity, indent=2) + "\n")
         return
-    differences = _differences(read_identity(folder), identity)
-    if differences:
-        shown = "\n  - ".join(["", *differences[:20]])
+    found = differences(identity, read_identity(folder))
+    if found:
+        shown = "\n  - ".join(["", *found[:20]])
         raise UserError(
             f"{folder} is the study of something else; choose another folder with --study=DIR. What differs:{shown}"
         )
-
-
-def _differences(stored: Any, given: Any, name: str = "") -> list[str]:
-    """What differs, by the names of the innermost keys."""
-    if isinstance(stored, dict) and isinstance(given, dict):
-        keys = dict.fromkeys([*stored, *given])
-        inner = [_differences(stored.get(key), given.get(key), f"{name}.{key}".strip(".")) for key in keys]
-        return [text for found in inner for text in found]
-    return [] if stored == given else [f"{name}: got {given!r}, the study has {stored!r}"]

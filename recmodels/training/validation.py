@@ -1,0 +1,60 @@
+"""What all trainers share: validation between epochs, early stopping, and hooks."""
+
+import time
+from typing import Any
+
+from recbole.trainer import Trainer as RecboleTrainer
+
+from recmodels.data.evaluation import MetricRecorder
+from recmodels.training.callbacks import Callback, EpochLog
+from recmodels.training.early_stop import EarlyStop
+
+
+class ValidatingTrainer(RecboleTrainer):
+    """RecBole's trainer with unrounded metrics, our early stopping and callbacks; how an epoch trains is a subclass's.
+
+    Args:
+        config: RecBole's config, built from our resolved layers.
+        model: what is trained.
+        early_stop: decides when valid no longer improves.
+        callbacks: called in this order at every hook.
+
+    Attributes:
+        next_epoch: first epoch that is not finished yet.
+        recorder: per-user values of the last evaluation.
+    """
+
+    def __init__(self, config: Any, model: Any, early_stop: EarlyStop, callbacks: list[Callback]) -> None:  # noqa: ANN401
+        super().__init__(config, model)
+        self.seed: int = config["seed"]
+        self.early_stop, self.callbacks = early_stop, callbacks
+        self.recorder = MetricRecorder(self.evaluator)
+        self.next_epoch = 0
+
+    def evaluate(
+        self,
+        eval_data: Any,  # noqa: ANN401  (RecBole's loader)
+        show_progress: bool = False,
+    ) -> dict[str, float]:
+        """Unrounded metrics of the current model; per-user values are then in `recorder.per_user`."""
+        result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+        return {name: float(value) for name, value in result.items()}
+
+    def _validates(self, epoch: int) -> bool:
+        """Every `eval_step` epochs and at the last one."""
+        return (epoch + 1) % self.eval_step == 0 or epoch + 1 == self.epochs
+
+    def _validate(self, valid_data: Any, log: EpochLog) -> bool:  # noqa: ANN401
+        """Adds the valid metrics to the log; returns whether to stop."""
+        started = time.perf_counter()
+        result = self.evaluate(valid_data)
+        log.values |= {f"valid/{name}": value for name, value in result.items()}
+        log.values["valid_seconds"] = time.perf_counter() - started
+        log.is_best, stop = self.early_stop.update(log.epoch, result[self.valid_metric])
+        if log.is_best:
+            self.best_valid_result = result
+        return stop
+
+    def _notify(self, hook: str, *args: Any) -> None:  # noqa: ANN401
+        for callback in self.callbacks:
+            getattr(callback, hook)(*args)
