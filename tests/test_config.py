@@ -88,7 +88,8 @@ def test_a_shipped_preset_is_a_configuration_file_unless_there_is_a_file_of_its_
 @pytest.mark.parametrize("name", sorted(f.name.removesuffix(".yaml") for f in (properties_root() / "preset").iterdir()))
 def test_every_shipped_preset_resolves_and_decides_its_keys(name: str) -> None:
     given = load_layer(properties_root() / "preset" / f"{name}.yaml", name).values
-    found = resolve([f"--config_files={name}", "--dataset=ml-1m"], SHIPPED)
+    model = [] if "model" in given else ["--model=NCL_OT"]  # a preset without a model is for all with an encoder
+    found = resolve([f"--config_files={name}", "--dataset=ml-1m", *model], SHIPPED)
     assert {key: found.values[key] for key in given if key != "model"} == {
         k: v for k, v in given.items() if k != "model"
     }
