@@ -17,10 +17,10 @@ ROW_NAME = "row"
 _NOT_COMPARED = NO_NUMBER | {"model", "dataset", "seed"}
 # Keys of every run that decide nothing in a model that is fitted at once.
 _OF_TRAINING = frozenset(
-    ("epochs", "train_batch_size", "shuffle", "learner", "learning_rate", "weight_decay", "train_neg_sample_args")
-    + ("clip_grad_norm", "enable_amp", "enable_scaler", "eval_step", "stopping_step", "early_stop_mode")
-    + ("early_stop_min_epoch", "guard_nonfinite", "guard_max_skips", "guard_max_rollbacks", "guard_lr_factor")
-    + ("guard_dead_share", "guard_none_gradient", "guard_orphan")
+    ("epochs", "train_batch_size", "train_batch_unit", "shuffle", "learner", "learning_rate", "weight_decay")
+    + ("weight_average", "train_neg_sample_args", "clip_grad_norm", "enable_amp", "enable_scaler", "eval_step")
+    + ("stopping_step", "early_stop_mode", "early_stop_min_epoch", "guard_nonfinite", "guard_max_skips")
+    + ("guard_max_rollbacks", "guard_lr_factor", "guard_dead_share", "guard_none_gradient", "guard_orphan")
 )
 # Types of what is read; a mapping of types is one of keys that may be absent.
 _REQUIRED: dict[str, Any] = {
