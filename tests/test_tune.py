@@ -19,7 +19,7 @@ import torch
 from optuna.trial import TrialState
 
 from recmodels import cli
-from recmodels.commands import tune as tune_command
+from recmodels.commands import options as command_options
 from recmodels.config import Resolved
 from recmodels.errors import DataError, UserError
 from recmodels.experiments import run
@@ -373,7 +373,7 @@ def test_no_key_of_a_run_is_taken_for_a_misspelled_option(
 def test_without_optuna_the_command_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(tune_command, "find_spec", lambda name: None)
+    monkeypatch.setattr(command_options, "find_spec", lambda name: None)
     assert cli.main(["tune", "NCL", "--space=a.yaml", "--trials=1"]) == 2
     assert "needs Optuna; install it with: pip install" in capsys.readouterr().err
     assert cli.main(["tune", "--help"]) == 0
