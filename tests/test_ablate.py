@@ -30,8 +30,7 @@ from recmodels.files import write_text
 from recmodels.layers import dump_yaml
 from recmodels.streams import stream_seed
 from recmodels.tuning.study import FOUND
-from tests.runs import CHECKOUT, arguments, options
-from tests.test_tune import wait_for_files
+from tests.runs import CHECKOUT, arguments, options, wait_for_files
 
 SPLIT = "6111c3a5b042" * 5
 POINTS = "points: {plain: {}, deep: {n_layers: 3, note: 'a | b', reported: {recall@10: 0.25}}, aa: {control_of: plain}}"

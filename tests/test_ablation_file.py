@@ -1,5 +1,6 @@
 """Ablation files: what they mean, and that everything wrong with one is said at once."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from recmodels.ablation.ablation_file import CONTROL_STEP, load_ablation
 from recmodels.ablation.grid import expand
 from recmodels.ablation.points import Point
+from recmodels.commands import ablate as ablate_command
 from recmodels.errors import ParamError
 from recmodels.experiments.session import PARAMS, resolve_train
 from recmodels.layers import properties_root
@@ -233,6 +235,18 @@ def test_two_points_of_the_same_values_are_refused_by_their_names() -> None:
 def test_a_grid_that_nobody_means_is_refused_before_it_is_expanded() -> None:
     axes = {key: list(range(100)) for key in "abcd"}
     assert expand(axes) == ({}, ["grid: makes 100000000 points, expected at most 1000"])
+
+
+def test_the_examples_of_the_readme_and_of_the_help_are_valid(checkout: Path) -> None:
+    readme = (checkout / "README.md").read_text(encoding="utf-8")
+    shown = readme.partition("# my_points.yaml\n")[2].partition("```")[0]
+    helped = ablate_command.run(["--help"])
+    for text in (shown, helped[helped.index("  base:") : helped.index("\n\nThe hash")]):
+        points = load(textwrap.dedent(text))
+        assert list(points)[:3] == ["bpr", "softmax", "again"]
+        assert list(points)[-1] == "n_layers=4,reg_weight=0.0001"
+        assert points["again"].seeds == (3020, 3021, 3022)
+        assert points["softmax"].reported == {"recall@10": 0.2057}
 
 
 def test_shipped_ablations_are_valid_and_found_by_name() -> None:

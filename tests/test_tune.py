@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from recmodels.tuning.space import Choices, Range, Space
 from recmodels.tuning.study import FOUND, Claim, Study, load, read_identity
 from recmodels.tuning.trial import Outcome, PrunedError, Watcher, run_trial
 from recmodels.tuning.tune import Search, tune
-from tests.runs import CHECKOUT, arguments, options
+from tests.runs import CHECKOUT, arguments, options, wait_for_files
 
 RATE = Range(1e-3, 1e-1, log=True)
 SPACE = Space({"learning_rate": RATE, "n_layers": Choices((1, 2))}, {"reg_weight": 1e-4})
@@ -409,12 +408,6 @@ def pause(self, trainer, log):
 Watcher.on_epoch_end = pause
 sys.exit(cli.main(sys.argv[1:]))
 """
-
-
-def wait_for_files(pattern: str, count: int, workers: list[Any]) -> None:
-    while len(list(Path().glob(pattern))) < count:
-        assert {worker.poll() for worker in workers} == {None}  # none has ended
-        time.sleep(0.01)
 
 
 @pytest.mark.slow

@@ -31,8 +31,8 @@ Runs every point of a file with every seed, each an ordinary run folder with its
     bpr: {}                                                  # base as it is
     softmax: {rec_loss: softmax, reported: {recall@10: 0.2057}, note: figures of a diary}
     again: {control_of: bpr}                                 # the values of bpr, the seeds of bpr + 1000
-    three: {n_layers: 3, seeds: 5}                           # seeds of its own
-  grid: {n_layers: [2, 3], reg_weight: [0, 1e-4]}            # four more points: n_layers=2,reg_weight=0 ...
+    deep: {n_layers: 6, seeds: 5}                            # seeds of its own
+  grid: {n_layers: [2, 4], reg_weight: [0, 1e-4]}            # four more points: n_layers=2,reg_weight=0 ...
   seeds: 3                                                   # 2020, 2021, 2022; or a list
 
 The hash is of the values that decide a number, the split and the version. The same command continues: what is finished
