@@ -22,6 +22,7 @@ usage: recmodels COMMAND ...
   data      import your data                  recmodels data import ratings ml-1m/ratings.dat --dataset=ml-1m
   report    tables and comparisons of runs    recmodels report runs --out=tables
   tune      search the best values            recmodels tune LightGCN --space=space.yaml --trials=30
+  ablate    run the points of a file          recmodels ablate losses --seeds=3
 
 recmodels COMMAND --help tells more.
 """
@@ -83,6 +84,11 @@ _REMEDIES_OF = {
     "data": Remedies(interrupted="interrupted; no file is half-written, the same command starts again"),
     "report": Remedies(
         folder="choose a folder you may write, with --out or --under", disk="free disk space", interrupted="interrupted"
+    ),
+    "ablate": Remedies(
+        folder="choose a folder you may write, with --runs_dir",
+        disk="free disk space, then the same command continues",
+        interrupted="interrupted; the same command continues, each run after its last finished epoch",
     ),
     "tune": Remedies(
         folder="choose a folder you may write, with --study",
@@ -206,4 +212,5 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "data": _of_package("data"),
     "report": _of_package("report"),
     "tune": _of_package("tune"),
+    "ablate": _of_package("ablate"),
 }

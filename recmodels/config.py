@@ -20,7 +20,7 @@ from recmodels.run_params import RunParams
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-__all__ = ["Resolved", "parse_argv", "properties_root", "resolve"]
+__all__ = ["Resolved", "outer_layers", "parse_argv", "properties_root", "read_layers", "resolve"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,10 @@ class Resolved:
             del told["eval_batch_size"]
         return told | {"model": self.model, "dataset": self.dataset, "checkpoint_dir": self.run.runs_dir}
 
+    def with_seed(self, seed: int) -> Resolved:
+        """The same configuration with another seed, a whole number from 0 to 2^32 - 1."""
+        return replace(self, run=replace(self.run, seed=seed), values={**self.values, "seed": seed})
+
     def dump(self) -> str:
         """YAML text, model and data set first, that resolves to equal values as a configuration file."""
         return dump_yaml({"model": self.model, "dataset": self.dataset, **self.values})
@@ -86,17 +90,29 @@ def resolve(
         ParamError: unknown, refused, missing, mistyped or out-of-range keys, unreadable files; all at once, with the
             layer that set each.
     """
-    outer, problems = _outer_layers(source)
-    chosen, found = _names([Layer("defaults", dict(defaults)), *outer], models)
-    problems += found
+    outer, problems = outer_layers(source)
+    found, more = read_layers([Layer("defaults", dict(defaults)), *outer], models)
+    raise_all("configuration", problems + more)
+    assert found is not None  # `read_layers` gives a configuration or problems
+    return found
+
+
+def read_layers(outer: Sequence[Layer], models: Mapping[str, type[Params]]) -> tuple[Resolved | None, list[str]]:
+    """Like `resolve` for layers over the shipped ones: (configuration, []) or (None, problems).
+
+    Args:
+        outer: lowest first; one of them names model and data set. A problem names its layer unless that is called "".
+        models: model name to its parameter class.
+    """
+    chosen, problems = _names(outer, models)
     inner, found = _inner_layers(*chosen, models)
     values, origin = merge([*inner, *outer])
     for name in ("model", "dataset"):
         values.pop(name, None)
     found += _key_problems(values, *chosen, models)
     parts, more = _read_parts(values, models.get(chosen[0]))
-    raise_all("configuration", problems + [_with_origin(text, origin) for text in dict.fromkeys(found + more)])
-    return _resolved(chosen, parts, origin)
+    problems += [_with_origin(text, origin) for text in dict.fromkeys(found + more)]
+    return (None, problems) if problems else (_resolved(chosen, parts, origin), [])
 
 
 def _resolved(chosen: tuple[str, str], parts: list[Any], origin: dict[str, str]) -> Resolved:
@@ -113,8 +129,8 @@ def _anchored(run: RunParams, dataset: str) -> RunParams:
     return replace(run, data_path=os.path.abspath(run.data_path)) if is_there else run
 
 
-def _outer_layers(source: Sequence[str] | Mapping[str, Any]) -> tuple[list[Layer], list[str]]:
-    """The configuration files and the overrides."""
+def outer_layers(source: Sequence[str] | Mapping[str, Any]) -> tuple[list[Layer], list[str]]:
+    """The configuration files and, last, the overrides of a source as in `resolve`, and what cannot be read."""
     if isinstance(source, Mapping):
         label, (overrides, problems) = "overrides", (dict(source), list[str]())
     else:

@@ -121,7 +121,7 @@ def load_named(path: str, kind: str) -> Layer:
 
     Args:
         path: of the file, or the name of a YAML in `properties/<kind>/`.
-        kind: `preset` or `space`.
+        kind: `preset`, `space` or `ablation`.
 
     Raises:
         ParamError: as `load_layer`; names what is shipped.

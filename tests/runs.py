@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -149,6 +150,13 @@ def files_of(folder: Path) -> dict[str, tuple[bytes, int]]:
     """Content and time of last change of every file below a folder."""
     found = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in found}
+
+
+def wait_for_files(pattern: str, count: int, workers: list["subprocess.Popen[bytes]"]) -> None:
+    """Waits until so many files have such a name in this folder; the workers go on."""
+    while len(list(Path().glob(pattern))) < count:
+        assert {worker.poll() for worker in workers} == {None}  # none has ended
+        time.sleep(0.01)
 
 
 def python(code_or_file: list[str], cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

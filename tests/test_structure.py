@@ -21,6 +21,7 @@ LAYERS: list[set[str]] = [
     {"training"},
     {"experiments"},
     {"tuning", "reporting"},
+    {"ablation"},
     {"commands"},
     {"cli"},
 ]
@@ -43,6 +44,7 @@ CONFIGURATION = {"params", "layers", "config", "run_params", "data_params", "com
 MAX_FILE, MAX_FUNCTION, MAX_PARAMETERS = 300, 40, 6
 # Public classes that no test has reason to name, and the test that fails without them.
 TESTED_THROUGH = {
+    "Board": "test_every_run_that_ends_is_a_line_and_the_same_plan_again_runs_nothing",
     "BaselineParams": "test_what_recbole_would_take_silently_is_refused",
     "Clusters": "test_separated_groups_are_found",
     "ContrastParams": "test_the_keys_of_its_yaml_and_its_components_are_the_fields_of_its_params",
@@ -53,6 +55,7 @@ TESTED_THROUGH = {
     "Refused": "test_a_refused_key_is_accepted_while_it_asks_for_nothing",
     "Resolved": "test_every_layer_is_read_in_order_and_remembered",
     "Saving": "test_a_resumed_state_is_the_saved_one",
+    "SharedStudy": "test_a_trial_is_in_one_process_at_a_time_and_free_when_its_lock_is",
     "SilentWriter": "test_a_trainer_writes_nothing_into_the_working_directory",
     "TrainingError": "test_the_command_line_stops_with_one_message_and_code_1",
     "TypeMismatchError": "test_a_problem_names_key_value_bound_and_nearest_choice",

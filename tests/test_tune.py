@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import torch
 from optuna.trial import TrialState
 
 from recmodels import cli
-from recmodels.commands import tune as tune_command
+from recmodels.commands import options as command_options
 from recmodels.config import Resolved
 from recmodels.errors import DataError, UserError
 from recmodels.experiments import run
@@ -33,7 +32,7 @@ from recmodels.tuning.space import Choices, Range, Space
 from recmodels.tuning.study import FOUND, Claim, Study, load, read_identity
 from recmodels.tuning.trial import Outcome, PrunedError, Watcher, run_trial
 from recmodels.tuning.tune import Search, tune
-from tests.runs import CHECKOUT, arguments, options
+from tests.runs import CHECKOUT, arguments, options, wait_for_files
 
 RATE = Range(1e-3, 1e-1, log=True)
 SPACE = Space({"learning_rate": RATE, "n_layers": Choices((1, 2))}, {"reg_weight": 1e-4})
@@ -373,7 +372,7 @@ def test_no_key_of_a_run_is_taken_for_a_misspelled_option(
 def test_without_optuna_the_command_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(tune_command, "find_spec", lambda name: None)
+    monkeypatch.setattr(command_options, "find_spec", lambda name: None)
     assert cli.main(["tune", "NCL", "--space=a.yaml", "--trials=1"]) == 2
     assert "needs Optuna; install it with: pip install" in capsys.readouterr().err
     assert cli.main(["tune", "--help"]) == 0
@@ -409,12 +408,6 @@ def pause(self, trainer, log):
 Watcher.on_epoch_end = pause
 sys.exit(cli.main(sys.argv[1:]))
 """
-
-
-def wait_for_files(pattern: str, count: int, workers: list[Any]) -> None:
-    while len(list(Path().glob(pattern))) < count:
-        assert {worker.poll() for worker in workers} == {None}  # none has ended
-        time.sleep(0.01)
 
 
 @pytest.mark.slow

@@ -1,11 +1,13 @@
-"""A parser of options whose mistakes are errors like all others."""
+"""A parser of options whose mistakes are errors like all others, and what several commands do with theirs."""
 
 import argparse
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 from typing import Any, NoReturn
 
-from recmodels.errors import ParamError
-from recmodels.typed_values import nearest
+from recmodels.errors import ParamError, UserError
+from recmodels.typed_values import nearest, suggest
 
 
 class OptionParser(argparse.ArgumentParser):
@@ -38,3 +40,47 @@ class OptionParser(argparse.ArgumentParser):
         if words:
             self.error("; ".join(self.unknown(words)))
         return options
+
+
+def positive(text: str) -> int:
+    """An option's whole number >= 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"got {text}, expected a whole number >= 1")
+    return number
+
+
+positive.__name__ = "whole number"  # argparse names the type by it
+
+
+def misspelled(keys: Iterable[str], options: Sequence[str]) -> list[str]:
+    """Keys that are near an option and keys of no model: of a foreign key the configuration says whose it is."""
+    found = {key: near for key in keys if (near := suggest(key, options))}
+    if not found:
+        return []
+    from recmodels.data_params import DataParams
+    from recmodels.experiments.session import PARAMS  # here, so that most mistakes answer at once
+    from recmodels.run_params import RunParams
+
+    known = {*RunParams.keys(), *DataParams.keys()}.union(*(params.keys() for params in PARAMS.values()))
+    return [f"{key}: did you mean '--{near}'?" for key, near in found.items() if key not in known]
+
+
+def require_optuna(command: str) -> None:
+    """Checks that studies can be kept.
+
+    Raises:
+        UserError: Optuna is not installed.
+    """
+    if find_spec("optuna") is None:
+        raise UserError(
+            f"recmodels {command} needs Optuna; install it with: pip install 'optuna>=5' (or '.[tune]' in a checkout)"
+        )
+
+
+def limit_threads(n_threads: int) -> None:
+    """Limits the threads of this process and of those it starts."""
+    os.environ["OMP_NUM_THREADS"] = str(n_threads)  # of libraries that are not loaded yet
+    import torch
+
+    torch.set_num_threads(n_threads)

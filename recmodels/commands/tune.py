@@ -1,17 +1,14 @@
 """The command line of `recmodels tune`."""
 
 import argparse
-import os
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from recmodels.commands.options import OptionParser
-from recmodels.errors import ParamError, UserError
+from recmodels.commands.options import OptionParser, limit_threads, misspelled, positive, require_optuna
+from recmodels.errors import ParamError
 from recmodels.layers import parse_argv
 from recmodels.params import raise_all
-from recmodels.typed_values import suggest
 
 _USAGE = """\
 usage: recmodels tune MODEL --space=FILE --trials=N [--study=DIR] [--KEY=VALUE ...]
@@ -39,7 +36,6 @@ Two workers on one machine: start the same command twice, each with half of the 
 study; a trial whose process was killed is continued by the next one that is free, after its last finished epoch.
 The folder gets trials/ (a run folder each), trials.csv, best.yaml for --config_files, importance.png.
 """
-_INSTALL = "recmodels tune needs Optuna; install it with: pip install 'optuna>=5' (or '.[tune]' in a checkout)"
 _OWN = ("space", "trials", "study", "report", "threads", "prune_after")
 
 
@@ -58,12 +54,11 @@ def run(arguments: Sequence[str]) -> str:
     if not arguments or "-h" in arguments or "--help" in arguments:
         return _USAGE
     model, rest = (None, arguments) if arguments[0].startswith("-") else (arguments[0], arguments[1:])
-    if find_spec("optuna") is None:
-        raise UserError(_INSTALL)
+    require_optuna("tune")
     options, others = _parser().parse_known_args(rest)
     overrides = parse_argv(others)
     if options.threads:
-        _limit_threads(options.threads)
+        limit_threads(options.threads)
     if options.report is not None:
         return _report(options, model, overrides)
     _check(options, model, overrides)
@@ -73,10 +68,10 @@ def run(arguments: Sequence[str]) -> str:
 def _parser() -> OptionParser:
     parser = OptionParser("tune")
     parser.add_argument("--space")
-    parser.add_argument("--trials", type=_positive)
+    parser.add_argument("--trials", type=positive)
     parser.add_argument("--study", type=Path)
     parser.add_argument("--report", type=Path)
-    parser.add_argument("--threads", type=_positive)
+    parser.add_argument("--threads", type=positive)
     parser.add_argument("--prune_after", type=_epoch, default=10)
     return parser
 
@@ -89,20 +84,7 @@ def _check(options: argparse.Namespace, model: str | None, overrides: dict[str, 
             problems.append(f"{name}: no value; write --{name}={'FILE' if name == 'space' else 'N'}")
     if "model" in overrides:
         problems.append(f"model: is the first word of the command, got --model={overrides['model']}")
-    raise_all("recmodels tune", [*problems, *_misspelled(overrides)])
-
-
-def _misspelled(overrides: dict[str, Any]) -> list[str]:
-    """Keys that are near an option and keys of no model: of a foreign key the configuration says whose it is."""
-    found = {key: near for key in overrides if (near := suggest(key, _OWN))}
-    if not found:
-        return []
-    from recmodels.data_params import DataParams
-    from recmodels.experiments.session import PARAMS  # here, so that most mistakes answer at once
-    from recmodels.run_params import RunParams
-
-    known = {*RunParams.keys(), *DataParams.keys()}.union(*(params.keys() for params in PARAMS.values()))
-    return [f"{key}: did you mean '--{near}'?" for key, near in found.items() if key not in known]
+    raise_all("recmodels tune", [*problems, *misspelled(overrides, _OWN)])
 
 
 def _report(options: argparse.Namespace, model: str | None, overrides: dict[str, Any]) -> str:
@@ -127,20 +109,6 @@ def _tune(options: argparse.Namespace, overrides: dict[str, Any]) -> str:
     return write_report(tune(search, options.study, options.trials, print))  # noqa: T203
 
 
-def _limit_threads(n_threads: int) -> None:
-    os.environ["OMP_NUM_THREADS"] = str(n_threads)  # of libraries that are not loaded yet
-    import torch
-
-    torch.set_num_threads(n_threads)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"got {text}, expected a whole number >= 1")
-    return number
-
-
 def _epoch(text: str) -> int | None:
     if text in ("null", "none"):
         return None
@@ -150,4 +118,4 @@ def _epoch(text: str) -> int | None:
     return number
 
 
-_positive.__name__ = _epoch.__name__ = "whole number"  # argparse names the type by it
+_epoch.__name__ = "whole number"  # argparse names the type by it

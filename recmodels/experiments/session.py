@@ -46,9 +46,13 @@ class Session:
     @property
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must agree with: model, data, and every value that decides a number."""
-        resolved = self.resolved
-        names = {"model": resolved.model, "dataset": resolved.dataset, "split_sha256": self.splits.sha256}
-        return names | {CONFIG: deciding_values(resolved)}
+        return identity_of(self.resolved, self.splits.sha256)
+
+
+def identity_of(resolved: Resolved, split_sha256: str) -> dict[str, Any]:
+    """What runs of equal numbers have in common: model, data, and every value that decides a number."""
+    names = {"model": resolved.model, "dataset": resolved.dataset, "split_sha256": split_sha256}
+    return names | {CONFIG: deciding_values(resolved)}
 
 
 def deciding_values(resolved: Resolved) -> dict[str, Any]:
@@ -65,19 +69,34 @@ def prepare(resolved: Resolved) -> Session:
             has a weight, or a guard is set that the model's training does not know.
         DataError: the data set is absent or malformed.
     """
+    _check_loop(resolved)
+    _make_deterministic(resolved.run.reproducibility)
+    model_class, config, splits = _load(resolved)
+    if resolved.model in BASELINES:
+        splits = with_train_loader(config, splits)
+    return Session(resolved, config, splits, model_class(config, splits.train.dataset))
+
+
+def split_fingerprint(resolved: Resolved) -> str:
+    """`Splits.sha256` of a configuration; loads and splits the data and builds no model.
+
+    Raises:
+        UserError: as `prepare`, as far as data and lists are concerned.
+    """
+    return _load(resolved)[2].sha256
+
+
+def _load(resolved: Resolved) -> tuple[Any, RecboleConfig, Splits]:
+    """The class of the model, RecBole's view of the configuration, and the data."""
     run, name = resolved.run, resolved.model
     is_baseline = name in BASELINES
     model_class: Any = baseline_class(name) if is_baseline else (MODELS | FILTERS)[name]
-    _check_loop(resolved)
-    _make_deterministic(run.reproducibility)
     told = resolved.recbole_values()
     device = _device(run.use_gpu and name not in FITTED, run.gpu_id)
     config = RecboleConfig(recbole_values(name, told) if is_baseline else told, model_class, device)
     splits = split(config, load_dataset(config), run.split_seed)
     check_topk(run.topk, splits.dataset.item_num)
-    if is_baseline:
-        splits = with_train_loader(config, splits)
-    return Session(resolved, config, splits, model_class(config, splits.train.dataset))
+    return model_class, config, splits
 
 
 def resolve_train(given: Sequence[str] | Mapping[str, Any]) -> Resolved:

@@ -80,7 +80,8 @@ class _Style(NamedTuple):
     text: Callable[[str], str]
 
 
-def _markdown_text(text: str) -> str:
+def markdown_text(text: str) -> str:
+    """A text that Markdown shows as it is, in a cell too."""
     return "".join(f"\\{sign}" if sign in "|*<`" else sign for sign in text)
 
 
@@ -88,7 +89,7 @@ def _latex_text(text: str) -> str:
     return "".join(_TEX.get(sign, sign) for sign in text)
 
 
-_MARKDOWN = _Style("**{}**", "<u>{}</u>", _markdown_text)
+_MARKDOWN = _Style("**{}**", "<u>{}</u>", markdown_text)
 _LATEX = _Style(r"\textbf{{{}}}", r"\underline{{{}}}", _latex_text)
 
 
@@ -97,11 +98,11 @@ def to_markdown(page: Page, folder: Path) -> str:
     parts = [f"# {page.title}", "\n".join(_facts(page)), f"```bash\n{page.command}\n```"]
     for table in page.tables:
         parts += [f"## Split {table.split_sha256[:12]}"] if len(page.tables) > 1 else []
-        parts.append(_markdown_table(_frame(page, table, _MARKDOWN, lambda row: _links(row, folder))))
+        parts.append(markdown_table(_frame(page, table, _MARKDOWN, lambda row: _links(row, folder))))
         differences = page.differences.get(table.split_sha256)
         if differences:
             intro = _DIFFERENCES.format(against=page.against)
-            parts += ["Differences:", _markdown_table(_difference_frame(differences)), intro]
+            parts += ["Differences:", markdown_table(_difference_frame(differences)), intro]
     parts += [_LEGEND, "\n".join(f"- not shown: {note}" for note in page.notes)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -146,7 +147,7 @@ def _frame(page: Page, table: Table, style: _Style, seeds: Callable[[Row], str])
     }
     columns = {name: [style.text(cell) for cell in cells] for name, cells in columns.items()}
     for metric in page.metrics:
-        theirs = [_figure(row.metrics.get(metric)) for row in page.published]
+        theirs = [figure(row.metrics.get(metric)) for row in page.published]
         columns[_heading(metric)] = _metric_cells(table.rows, metric, style) + [style.text(cell) for cell in theirs]
     measured = [_measured(row, page.machines) for row in table.rows]
     for name in measured[0]:
@@ -165,7 +166,7 @@ def _metric_cells(rows: Sequence[Row], metric: str, style: _Style) -> list[str]:
     for row, mean in zip(rows, means, strict=True):
         place = ranked.index(round(mean, DECIMALS)) if mean is not None and ranked else None
         deviation = row.deviation(metric)
-        text = _figure(mean) + (f" ± {_figure(deviation)}" if deviation is not None else "")
+        text = figure(mean) + (f" ± {figure(deviation)}" if deviation is not None else "")
         cells.append(
             {0: style.best, 1: style.second}.get(-1 if place is None else place, "{}").format(style.text(text))
         )
@@ -206,7 +207,7 @@ def _difference_frame(differences: Sequence[Comparison]) -> pd.DataFrame:
     lines = []
     for found in differences:
         cells = {_heading(metric): _difference(difference) for metric, difference in found.by_metric.items()}
-        lines.append({"model": _markdown_text(found.label), "seeds": found.seeds} | cells)
+        lines.append({"model": markdown_text(found.label), "seeds": found.seeds} | cells)
     return pd.DataFrame(lines)
 
 
@@ -217,7 +218,7 @@ def _difference(found: Difference) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{'-' if value < 0 else '+'}{_figure(abs(value))}"
+    return f"{'-' if value < 0 else '+'}{figure(abs(value))}"
 
 
 def _p_value(value: float | None) -> str:
@@ -226,7 +227,8 @@ def _p_value(value: float | None) -> str:
     return "p < .001" if value < 0.001 else f"p {f'{value:.3f}'.removeprefix('0')}"
 
 
-def _markdown_table(frame: pd.DataFrame) -> str:
+def markdown_table(frame: pd.DataFrame) -> str:
+    """Cells of text as a table."""
     lines = [list(map(str, frame.columns)), ["---"] * len(frame.columns), *frame.to_numpy().tolist()]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -246,7 +248,8 @@ def _heading(metric: str) -> str:
     return f"{_SHORT.get(name, name)}@{k}" if k else name
 
 
-def _figure(value: float | None) -> str:
+def figure(value: float | None) -> str:
+    """A metric with `DECIMALS`, without the leading 0; a dash for None."""
     return _NOTHING if value is None else f"{value:.{DECIMALS}f}".removeprefix("0")
 
 

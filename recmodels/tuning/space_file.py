@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 
 from recmodels.config import Resolved
 from recmodels.data_params import DataParams
-from recmodels.experiments.session import PARAMS
+from recmodels.experiments.session import NO_NUMBER, PARAMS
 from recmodels.layers import Layer, load_named, merge
 from recmodels.params import nearest, raise_all
 from recmodels.run_params import RunParams
@@ -20,13 +20,15 @@ _SCALE = "trials measured differently cannot be compared; fix it"
 _NO_NUMBER = "it decides no result; fix it"
 _OPTION = "it is the same in every trial; give it to the command, as {}"
 
+# Keys that must not differ between runs that are compared, by why.
+DATA_KEYS = frozenset(("split_seed", "eval_args", "data_path", *DataParams.keys()))
+SCALE_KEYS = frozenset(("metrics", "topk", "valid_metric", "repeatable", "eval_step"))
+MACHINE_KEYS = NO_NUMBER - DATA_KEYS | {"reproducibility"}
 _NOT_SEARCHED = {
-    **dict.fromkeys(("seed",), _LUCK),
-    **dict.fromkeys(("split_seed", "eval_args", "data_path", *DataParams.keys()), _DATA),
-    **dict.fromkeys(("metrics", "topk", "valid_metric", "repeatable", "eval_step"), _SCALE),
-    **dict.fromkeys(("runs_dir", "state", "show_progress", "use_gpu", "gpu_id", "reproducibility"), _NO_NUMBER),
-    **dict.fromkeys(("eval_batch_bytes", "eval_batch_size", "guard_replay"), _NO_NUMBER),
-    **dict.fromkeys(("metric_decimal_place", "loss_decimal_place"), _NO_NUMBER),
+    "seed": _LUCK,
+    **dict.fromkeys(DATA_KEYS, _DATA),
+    **dict.fromkeys(SCALE_KEYS, _SCALE),
+    **dict.fromkeys(MACHINE_KEYS, _NO_NUMBER),
 }
 _OPTIONS = {"model": "recmodels tune MODEL", "dataset": "--dataset=NAME", "config_files": "--config_files=FILES"}
 

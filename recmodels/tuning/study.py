@@ -1,8 +1,8 @@
-"""The folder of a search: who it belongs to, its database, and which process works on which trial."""
+"""The folder of a study: who it belongs to, its database, and which process works on which trial."""
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ class Claim(NamedTuple):
     """A trial that belongs to this process until the lock is released, by the kernel at the latest.
 
     Attributes:
-        trial: as Optuna knows it, with the sampler of its own number.
+        trial: as Optuna knows it; of a search, with the sampler of its own number.
         lock: held.
     """
 
@@ -37,8 +37,8 @@ class Claim(NamedTuple):
     lock: FileLock
 
 
-class Study:
-    """A search on disk that several processes share.
+class SharedStudy:
+    """A study on disk that several processes share.
 
     A trial is RUNNING from its creation to its end, whoever works on it; who that is says a lock of the kernel, which a
     killed process loses at once. So a trial without its lock is taken up again, under its number and in its folder.
@@ -47,6 +47,73 @@ class Study:
         folder: its folder.
         identity: plain data; what must be equal in all processes.
         maximize: whether large values are better.
+        pruner: of the trials; None prunes nothing.
+
+    Raises:
+        UserError: the folder belongs to another study or to something else.
+    """
+
+    option = "--study"  # names the folder
+
+    def __init__(
+        self, folder: Path, identity: Mapping[str, Any], maximize: bool, pruner: optuna.pruners.BasePruner | None = None
+    ) -> None:
+        self.folder = folder
+        (folder / LOCKS).mkdir(parents=True, exist_ok=True)
+        with study_lock(folder):
+            _check_identity(folder, json.loads(json.dumps(identity)), self.option)
+            optuna.logging.set_verbosity(optuna.logging.WARNING)
+            self._study = optuna.create_study(
+                study_name=_NAME,
+                storage=_storage(folder),
+                pruner=pruner or optuna.pruners.NopPruner(),
+                direction=StudyDirection.MAXIMIZE if maximize else StudyDirection.MINIMIZE,
+                load_if_exists=True,
+            )
+
+    def trials(self) -> list[FrozenTrial]:
+        """All of them, by number."""
+        return self._study.get_trials(deepcopy=False)
+
+    def finished(self) -> list[FrozenTrial]:
+        """Trials that came to an end, whatever it was."""
+        return [trial for trial in self.trials() if trial.state.is_finished()]
+
+    def _take_up(self, trials: Iterable[FrozenTrial]) -> Claim | None:
+        """The first of some running trials that belongs to no process; the study is locked."""
+        for frozen in trials:
+            lock = self._lock(frozen.number)
+            if lock is not None:
+                return Claim(self._trial(frozen.number, frozen._trial_id), lock)
+        return None
+
+    def _begin(self) -> Claim:
+        """A trial that nobody had; the study is locked."""
+        new = self._study.ask()
+        lock = self._lock(new.number)
+        assert lock is not None  # its number is new
+        return Claim(self._trial(new.number, new._trial_id), lock)
+
+    def _trial(self, number: int, trial_id: int) -> optuna.Trial:
+        """A trial of this process."""
+        return optuna.Trial(self._study, trial_id)
+
+    def _lock(self, number: int) -> FileLock | None:
+        """The lock of a trial, held; None while another process holds it."""
+        lock = FileLock(self.folder / LOCKS / f"trial-{number:04d}")
+        with suppress(Timeout):
+            lock.acquire(timeout=0)
+            return lock
+        return None
+
+
+class Study(SharedStudy):
+    """A search: every trial gets its values from a sampler of its own.
+
+    Args:
+        folder: its folder.
+        identity: plain data; what must be equal in all processes, `config.yaml` with its seed among it.
+        maximize: whether large values are better.
         prune_after: first 0-based epoch that may be pruned; None prunes nothing.
 
     Raises:
@@ -54,19 +121,8 @@ class Study:
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], maximize: bool, prune_after: int | None) -> None:
-        self.folder = folder
+        super().__init__(folder, identity, maximize, None if prune_after is None else _pruner(prune_after))
         self._seed = int(identity[CONFIG]["seed"])
-        (folder / LOCKS).mkdir(parents=True, exist_ok=True)
-        with study_lock(folder):
-            _check_identity(folder, json.loads(json.dumps(identity)))
-            optuna.logging.set_verbosity(optuna.logging.WARNING)
-            self._study = optuna.create_study(
-                study_name=_NAME,
-                storage=_storage(folder),
-                pruner=optuna.pruners.NopPruner() if prune_after is None else _pruner(prune_after),
-                direction=StudyDirection.MAXIMIZE if maximize else StudyDirection.MINIMIZE,
-                load_if_exists=True,
-            )
 
     def enqueue(self, settings: list[dict[str, Any]]) -> None:
         """Puts settings at the front, each once, however often this is called."""
@@ -84,39 +140,21 @@ class Study:
             The trial with its lock; None when every trial is finished or in the hands of another process.
         """
         with study_lock(self.folder):
-            trials = self._study.get_trials(deepcopy=False)
-            for frozen in (trial for trial in trials if trial.state == TrialState.RUNNING):
-                lock = self._lock(frozen.number)
-                if lock is not None:
-                    return self._claim(frozen.number, frozen._trial_id, lock)
-            if sum(trial.state != TrialState.WAITING for trial in trials) >= n_trials:
-                return None
-            new = self._study.ask()
-            lock = self._lock(new.number)
-            assert lock is not None  # its number is new, and the study is locked
-            return self._claim(new.number, new._trial_id, lock)
-
-    def finished(self) -> list[FrozenTrial]:
-        """Trials that came to an end, whatever it was."""
-        return [trial for trial in self._study.get_trials(deepcopy=False) if trial.state.is_finished()]
+            trials = self.trials()
+            claim = self._take_up(trial for trial in trials if trial.state == TrialState.RUNNING)
+            if claim is None and sum(trial.state != TrialState.WAITING for trial in trials) < n_trials:
+                claim = self._begin()
+            return claim
 
     def trial_folder(self, number: int) -> Path:
         """The run folder of a trial."""
         return trial_folder(self.folder, number)
 
-    def _claim(self, number: int, trial_id: int, lock: FileLock) -> Claim:
+    def _trial(self, number: int, trial_id: int) -> optuna.Trial:
         """The trial with a sampler of its own, so that what it is given depends on its number and on what is known."""
         seed = stream_seed(self._seed, "tune", number) % 2**32
         self._study.sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
-        return Claim(optuna.Trial(self._study, trial_id), lock)
-
-    def _lock(self, number: int) -> FileLock | None:
-        """The lock of a trial, held; None while another process holds it."""
-        lock = FileLock(self.folder / LOCKS / f"trial-{number:04d}")
-        with suppress(Timeout):
-            lock.acquire(timeout=0)
-            return lock
-        return None
+        return super()._trial(number, trial_id)
 
 
 def trial_folder(folder: Path, number: int) -> Path:
@@ -170,13 +208,13 @@ def _pruner(prune_after: int) -> optuna.pruners.BasePruner:
     return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=prune_after)
 
 
-def _check_identity(folder: Path, identity: dict[str, Any]) -> None:
+def _check_identity(folder: Path, identity: dict[str, Any], option: str) -> None:
     """Writes the identity of a new study, compares that of an old one."""
     if not (folder / STUDY).exists():
         others = sorted(path.name for path in folder.iterdir() if path.name not in (LOCKS, f".{STUDY}.tmp"))
         if others:
             raise UserError(
-                f"{folder} is not empty and not a study: it has {', '.join(others[:5])}; choose another --study"
+                f"{folder} is not empty and not a study: it has {', '.join(others[:5])}; choose another {option}"
             )
         write_text(folder / STUDY, json.dumps(identity, indent=2) + "\n")
         return
@@ -184,5 +222,5 @@ def _check_identity(folder: Path, identity: dict[str, Any]) -> None:
     if found:
         shown = "\n  - ".join(["", *found[:20]])
         raise UserError(
-            f"{folder} is the study of something else; choose another folder with --study=DIR. What differs:{shown}"
+            f"{folder} is the study of something else; choose another folder with {option}=DIR. What differs:{shown}"
         )

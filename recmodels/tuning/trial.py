@@ -1,8 +1,10 @@
 """One trial of a search: a run on train and valid that can be stopped early, and what its folder tells afterwards."""
 
 import csv
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -81,13 +83,40 @@ def run_trial(resolved: Resolved, folder: Path, watcher: Watcher) -> None:
         UserError: data, values or folder do not allow the run.
         TrainingError: a guard gave up, the trial was pruned (`PrunedError`), or no epoch had a finite score.
     """
-    if (folder / CONFIG).is_file():
-        run.resume(str(folder), [watcher])
-    else:
-        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed before it wrote the configuration
-        run.train(resolved, str(folder), [watcher])
+    train_or_resume(resolved, folder, [watcher])
     if outcome(folder, watcher.metric).score is None:
         raise TrainingError(f"no epoch has a finite {watcher.metric}; see {folder / 'log.txt'}")
+
+
+def train_or_resume(resolved: Resolved, folder: Path, watchers: Sequence[Callback] = ()) -> None:
+    """A run in `folder`, from where an earlier process was killed if there was one.
+
+    Args:
+        resolved: the configuration of the run.
+        folder: its run folder; nobody else writes into it.
+        watchers: as in `run.train`.
+
+    Raises:
+        UserError: data, values or folder do not allow the run.
+        TrainingError: a guard gave up, or no epoch had a finite score.
+    """
+    if (folder / CONFIG).is_file():
+        run.resume(str(folder), watchers)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed before it wrote the configuration
+        run.train(resolved, str(folder), watchers)
+
+
+@contextmanager
+def kept_off_the_terminal() -> Iterator[None]:
+    """Runs in the block show neither log nor bars, since every one keeps its own log."""
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stderr(nowhere):
+        yield
+
+
+def one_line(error: Exception) -> str:
+    """Class and message of an error."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def outcome(folder: Path, metric: str) -> Outcome:

@@ -1,10 +1,9 @@
 """A search for the best values of a model's keys, on the valid part alone."""
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from recmodels.experiments.session import Session, prepare, resolve_train
 from recmodels.tuning.report import describe_trial
 from recmodels.tuning.space import Space
 from recmodels.tuning.study import FOUND, Claim, Study, code_fingerprint
-from recmodels.tuning.trial import PrunedError, Watcher, outcome, run_trial
+from recmodels.tuning.trial import PrunedError, Watcher, kept_off_the_terminal, one_line, outcome, run_trial
 
 
 @dataclass(frozen=True)
@@ -95,10 +94,10 @@ def tune(
 
 @contextmanager
 def _bar(resolved: Resolved, study: Study, n_trials: int) -> "Iterator[tqdm[Any]]":
-    """Trials done of all trials; the only progress on the terminal, since every trial keeps its own log."""
+    """Trials done of all trials, the only progress on the terminal."""
     title, done = f"tune {resolved.model}", len(study.finished())
     bar = tqdm(desc=title, total=n_trials, initial=done, disable=not resolved.run.show_progress, file=sys.stderr)
-    with bar, Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stderr(nowhere):
+    with bar, kept_off_the_terminal():
         yield bar
 
 
@@ -122,7 +121,7 @@ def _work(search: Search, study: Study, claim: Claim, bar: "tqdm[Any]") -> str:
     except UserError:
         raise
     except Exception as error:  # a baseline's libraries raise nearly anything; left running, it would come first again
-        state, reason = TrialState.FAIL, " ".join(f"{type(error).__name__}: {error}".split())
+        state, reason = TrialState.FAIL, one_line(error)
     found = outcome(folder, metric)
     found = found._replace(seconds=found.seconds or time.perf_counter() - started)
     trial.set_user_attr(FOUND, {**found._asdict(), "reason": reason})

@@ -1,0 +1,196 @@
+"""Reading an ablation file: everything wrong with it at once, before the first run."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from recmodels.ablation.grid import expand
+from recmodels.ablation.point_keys import LARGEST_SEED, OF_A_POINT, key_problem, more_problems, read_seeds
+from recmodels.ablation.points import Point
+from recmodels.config import Resolved, outer_layers, read_layers
+from recmodels.data_params import DataParams
+from recmodels.experiments.session import DEFAULTS, PARAMS, deciding_values
+from recmodels.layers import Layer, load_named, merge
+from recmodels.params import nearest, raise_all
+from recmodels.run_params import RunParams
+
+CONTROL_STEP = 1000  # between the seeds of a point and those of its control, which more seeds do not reach
+_KEYS = ("base", "points", "grid", "seeds")
+_FIRST_SEED = 2020
+_NOT_GIVEN = {
+    "seed": "a point is run with several seeds; write --seeds=N, or seeds: in the file",
+    "config_files": "belongs to base, in the file",
+}
+
+
+class _Draft(NamedTuple):
+    """A point before it is checked.
+
+    Attributes:
+        overrides: flat names to plain data.
+        more: what else the file says about it, see `OF_A_POINT`.
+        is_combined: whether the grid made it.
+    """
+
+    overrides: dict[str, Any]
+    more: dict[str, Any]
+    is_combined: bool
+
+
+def load_ablation(path: str, given: Mapping[str, Any], n_seeds: int | None = None) -> tuple[str, list[Point]]:
+    """Reads and checks an ablation file.
+
+    Args:
+        path: a YAML file, or the name of a shipped one (`ablation/*.yaml`) where there is no such file.
+        given: overrides of the command line, the same for all points; they win over base.
+        n_seeds: every point is run with so many seeds from its first one on; None leaves them to the file.
+
+    Returns:
+        The name of the ablation, and its points.
+
+    Raises:
+        ParamError: the file cannot be read, or keys, types, bounds, names, seeds or figures are wrong, or two points
+            are the same; all at once.
+    """
+    values = load_named(path, "ablation").values
+    problems = [
+        f"{key}: unknown, expected {', '.join(_KEYS)}{nearest(key, _KEYS)}" for key in values if key not in _KEYS
+    ]
+    problems += [f"{key}: {text} (from command line)" for key, text in _NOT_GIVEN.items() if key in given]
+    drafts, found = _drafts(values)
+    problems += found
+    shared = {"seeds": values.get("seeds", [_FIRST_SEED])}
+    problems += more_problems(shared)
+    resolved, found = _resolve_all(values.get("base"), drafts, {k: v for k, v in given.items() if k not in _NOT_GIVEN})
+    problems += found
+    for name, draft in drafts.items():
+        problems += [f"point {name}: {text}" for text in (*more_problems(draft.more), *_control_problems(name, drafts))]
+    raise_all(path, problems + list(_twins({name: resolved[name] for name in drafts if name in resolved})))
+    points = [_point(name, drafts, resolved, shared, n_seeds) for name in drafts]
+    raise_all(path, list(_seed_problems(points)))
+    return Path(path).stem, points
+
+
+def _drafts(values: Mapping[str, Any]) -> tuple[dict[str, _Draft], list[str]]:
+    """The points of `points`, then those of `grid`, as far as they can be read."""
+    listed, problems = values.get("points", {}), list[str]()
+    if not isinstance(listed, dict):
+        listed = {}
+        problems.append(f"points: expected names with overrides, got {type(values['points']).__name__}")
+    drafts = {}
+    for name, value in listed.items():
+        if not isinstance(value, dict):
+            problems.append(f"point {name}: expected overrides such as {{n_layers: 3}}, or {{}}, got {value!r}")
+            continue
+        more = {key: value[key] for key in OF_A_POINT if key in value}
+        drafts[name] = _Draft({key: value[key] for key in value if key not in OF_A_POINT}, more, False)
+    combined, found = expand(values["grid"]) if "grid" in values else ({}, [])
+    problems += found + [f"grid: {name} is also a name in points" for name in combined if name in listed]
+    drafts |= {name: _Draft(overrides, {}, True) for name, overrides in combined.items() if name not in listed}
+    if not drafts and not problems:
+        problems.append("no points; write points: {NAME: {KEY: VALUE}}, or grid: {KEY: [VALUES]}")
+    return drafts, problems
+
+
+def _resolve_all(
+    base: Any, drafts: Mapping[str, _Draft], given: Mapping[str, Any]
+) -> tuple[dict[str, Resolved], list[str]]:
+    """The configurations of the points that have one, and the problems of base and of points; each is told once."""
+    if not isinstance(base, dict) or not base:
+        return {}, [f"base: expected overrides such as {{model: LightGCN}}, got {base!r}"]
+    layers, problems = outer_layers({key: value for key, value in base.items() if key != "seed"})
+    if "seed" in base:
+        problems.append(f"base: seed: {key_problem('seed', given)}")
+    defaults = Layer("defaults", {"dataset": DEFAULTS["dataset"]})
+    below = [defaults, *layers[:-1], layers[-1]._replace(name="base"), Layer("command line", dict(given))]
+    of_base = read_layers(below, PARAMS)[1]
+    known = {_key_of(text) for text in of_base}
+    resolved, texts, seen = {}, list[str](), set[str]()
+    for name, draft in drafts.items():
+        wrong = {key: text for key in draft.overrides if (text := key_problem(key, given))}
+        own = {key: value for key, value in draft.overrides.items() if key not in wrong}
+        found, more = _resolve(below, own)
+        more = [text for text in more if _key_of(text) in own or _key_of(text) not in known]
+        told = [text for text in (*(f"{key}: {text}" for key, text in wrong.items()), *more) if text not in seen]
+        texts += [f"point {name}: {text}" for text in told]
+        seen |= set(told) if draft.is_combined else set()
+        if found is not None and not wrong and "control_of" not in draft.more:
+            resolved[name] = found
+    return resolved, problems + of_base + texts
+
+
+def _key_of(problem: str) -> str:
+    return problem.partition(":")[0].partition(".")[0]
+
+
+def _resolve(below: list[Layer], own: dict[str, Any]) -> tuple[Resolved | None, list[str]]:
+    """A point over base; if it has another model, base's keys that only base's model has are left out."""
+    model, chosen = merge(below)[0].get("model"), own.get("model")
+    if chosen != model and model in PARAMS and chosen in PARAMS:
+        kept = {*PARAMS[chosen].keys(), *RunParams.keys(), *DataParams.keys()}
+        foreign = set(PARAMS[model].keys()) - kept
+        below = [
+            Layer(name, {key: value for key, value in values.items() if key not in foreign}) for name, values in below
+        ]
+    return read_layers([*below, Layer("", own)], PARAMS)
+
+
+def _control_problems(name: str, drafts: Mapping[str, _Draft]) -> Iterator[str]:
+    """What is wrong with a point as a control."""
+    overrides, more, _ = drafts[name]
+    if "control_of" not in more:
+        return
+    of = more["control_of"]
+    others = [other for other in drafts if other != name and "control_of" not in drafts[other].more]
+    if of not in others:
+        yield f"control_of: expected the name of another point that is no control, got {of!r}{nearest(of, others)}"
+    superfluous = [*overrides, *(["seeds"] if "seeds" in more else [])]
+    if superfluous:
+        yield f"control_of: a control has the values of its point; leave out {', '.join(superfluous)}"
+
+
+def _twins(resolved: Mapping[str, Resolved]) -> Iterator[str]:
+    """Points that could only differ by chance."""
+    first: dict[str, str] = {}
+    for name, point in resolved.items():
+        values = {key: value for key, value in deciding_values(point).items() if key != "seed"}
+        other = first.setdefault(json.dumps([point.model, values], sort_keys=True), name)
+        if other != name:
+            yield (
+                f"point {name}: has the same values as {other}; leave one out, or make it a control of other seeds "
+                f"with control_of: {other}"
+            )
+
+
+def _point(
+    name: str,
+    drafts: Mapping[str, _Draft],
+    resolved: Mapping[str, Resolved],
+    shared: Mapping[str, Any],
+    n_seeds: int | None,
+) -> Point:
+    """A point of a file without problems."""
+    more = drafts[name].more
+    of = more.get("control_of")
+    source = of or name
+    seeds = read_seeds({**shared, **drafts[source].more}["seeds"], _FIRST_SEED, n_seeds)
+    if of:
+        controls = [other for other, draft in drafts.items() if draft.more.get("control_of") == of]
+        place = 1 + controls.index(name)
+        seeds = tuple(seed + CONTROL_STEP * place for seed in seeds)
+    reported = {metric.lower(): float(figure) for metric, figure in more.get("reported", {}).items()}
+    return Point(name, resolved[source], seeds, reported, more.get("note", ""), of)
+
+
+def _seed_problems(points: list[Point]) -> Iterator[str]:
+    """Seeds that do not exist, and seeds that a point and its controls have in common."""
+    used: dict[str, set[int]] = {}
+    for point in points:
+        if max(point.seeds) > LARGEST_SEED:
+            yield f"point {point.name}: seeds: expected at most {LARGEST_SEED}, got {max(point.seeds)}"
+        earlier = used.setdefault(point.control_of or point.name, set())
+        common = sorted(earlier & set(point.seeds))
+        if common:
+            yield f"point {point.name}: seeds: {common[0]} is also a seed of {point.control_of or 'its control'}"
+        earlier |= set(point.seeds)

@@ -1,0 +1,61 @@
+"""The grid of an ablation file: every combination of some lists of values is a point."""
+
+import json
+import math
+from collections.abc import Mapping
+from itertools import product
+from typing import Any
+
+_MOST = 1000
+
+
+def expand(grid: Any) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """The points of a grid.
+
+    Args:
+        grid: key to list of values. A name with a mapping of such keys is a grid of its own, whose points begin with
+            the name.
+
+    Returns:
+        Name, made of `key=value`, to overrides; what is wrong with the grid.
+    """
+    if not isinstance(grid, dict) or not grid:
+        return {}, [f"grid: expected keys with lists of values, such as {{n_layers: [2, 3]}}, got {grid!r}"]
+    named = {name: axes for name, axes in grid.items() if isinstance(axes, dict)}
+    plain = {key: values for key, values in grid.items() if key not in named}
+    points: dict[str, dict[str, Any]] = {}
+    problems = []
+    for name, axes in [*([("", plain)] if plain else []), *named.items()]:
+        where = f"grid {name}".strip()
+        found = _axis_problems(axes)
+        problems += [f"{where}: {text}" for text in found]
+        if not found:
+            points |= _combinations(name, axes)
+    return points, problems
+
+
+def _combinations(name: str, axes: Mapping[str, list[Any]]) -> dict[str, dict[str, Any]]:
+    combined = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
+    texts = [",".join(f"{key}={_text(value)}" for key, value in overrides.items()) for overrides in combined]
+    return {f"{name}:{text}".strip(":"): overrides for text, overrides in zip(texts, combined, strict=True)}
+
+
+def _axis_problems(axes: Mapping[str, Any]) -> list[str]:
+    """What is wrong with keys and lists, whatever the values mean."""
+    if not axes:
+        return ["no keys; write at least one with a list of values"]
+    found = []
+    for key, values in axes.items():
+        if not isinstance(values, list) or not values:
+            found.append(f"{key}: expected a list of at least one value, got {values!r}")
+            continue
+        texts = [_text(value) for value in values]
+        repeated = dict.fromkeys(text for place, text in enumerate(texts) if text in texts[:place])
+        found += [f"{key}: the value {text} is there twice; keep one" for text in repeated]
+    n_points = math.prod(len(values) for values in axes.values() if isinstance(values, list))
+    return found if n_points <= _MOST else [*found, f"makes {n_points} points, expected at most {_MOST}"]
+
+
+def _text(value: Any) -> str:
+    """A value as part of a name."""
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,148 @@
+"""The points of an ablation and the runs they are made of."""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import recmodels
+from recmodels.config import Resolved
+from recmodels.experiments.folder import RESULT
+from recmodels.experiments.session import identity_of, split_fingerprint
+from recmodels.reporting.finished import Run, read_runs
+
+_KEY_LENGTH, _LONGEST_NAME = 12, 100
+
+
+@dataclass(frozen=True)
+class Point:
+    """A setting that is run with several seeds.
+
+    Attributes:
+        name: unique in its file.
+        resolved: its configuration; the seed in it means nothing.
+        seeds: all different.
+        reported: metric, such as recall@10, to the figure of a published table or a diary.
+        note: about it, for the table.
+        control_of: the point that has the same values and other seeds, or None.
+    """
+
+    name: str
+    resolved: Resolved
+    seeds: tuple[int, ...]
+    reported: dict[str, float]
+    note: str
+    control_of: str | None
+
+
+class PointRun(NamedTuple):
+    """One run of a point, as plain data.
+
+    Attributes:
+        point: name.
+        values: flat names to the values of its whole configuration, model, data set and seed among them.
+        key: `run_key` of it: runs of one key have one result.
+    """
+
+    point: str
+    values: dict[str, Any]
+    key: str
+
+    @property
+    def seed(self) -> int:
+        """Of everything but the split."""
+        return int(self.values["seed"])
+
+    @property
+    def label(self) -> str:
+        """For messages."""
+        return f"{self.point}, seed {self.seed}"
+
+    @property
+    def folder_name(self) -> str:
+        """`<point>-<seed>-<key>`, the point without what is awkward in a path."""
+        plain = re.sub(r"[^\w.+=-]+", "-", self.point, flags=re.ASCII).strip("-.")[:_LONGEST_NAME]
+        return f"{plain or 'point'}-{self.seed}-{self.key}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All runs of an ablation on one split, and where they lie.
+
+    Attributes:
+        folder: of the study, above the run folders.
+        points: in the order of the file.
+        runs: all points with their first seed, then all with their second one, and so on.
+        split_sha256: fingerprint of the split, the same for all.
+        metric: the valid metric that picks the epochs, the same for all, as in the logs.
+    """
+
+    folder: Path
+    points: tuple[Point, ...]
+    runs: tuple[PointRun, ...]
+    split_sha256: str
+    metric: str
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What all runs of a study have in common."""
+        return {"ablation": True, "split_sha256": self.split_sha256, "metric": self.metric}
+
+    def folders(self) -> dict[str, Path]:
+        """The folder of every run by its key; an earlier one keeps the name its point had then."""
+        there = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
+        found = {path.name[-_KEY_LENGTH:]: path for path in there if path.is_dir()}
+        return {run.key: found.get(run.key, self.folder / run.folder_name) for run in self.runs}
+
+
+def make_plan(name: str, points: Sequence[Point]) -> Plan:
+    """Loads and splits the data and names the runs; writes nothing.
+
+    Args:
+        name: of the ablation; its study lies in `<runs_dir>/<name>-<dataset>`.
+        points: at least one, all on the same data and split.
+
+    Raises:
+        UserError: the data set is absent or malformed, or a list of topk is longer than the items.
+    """
+    first = points[0].resolved
+    split_sha256 = split_fingerprint(first)
+    ordered = sorted(
+        ((place, point, seed) for point in points for place, seed in enumerate(point.seeds)), key=lambda entry: entry[0]
+    )
+    runs = tuple(_run(point, seed, split_sha256) for _, point, seed in ordered)
+    folder = Path(first.run.runs_dir) / f"{name}-{first.dataset}"
+    return Plan(folder, tuple(points), runs, split_sha256, first.run.valid_metric.lower())
+
+
+def _run(point: Point, seed: int, split_sha256: str) -> PointRun:
+    resolved = point.resolved.with_seed(seed)
+    names = {"model": resolved.model, "dataset": resolved.dataset}
+    return PointRun(point.name, names | resolved.values, run_key(resolved, split_sha256))
+
+
+def run_key(resolved: Resolved, split_sha256: str) -> str:
+    """The beginning of the SHA-256 of what decides a run's numbers: values, split, and the version of this package.
+
+    Neither a time nor a path nor the name of a point is in it, so a run is found again under any of them.
+    """
+    identity = identity_of(resolved, split_sha256) | {"version": recmodels.__version__}
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:_KEY_LENGTH]
+
+
+def finished_runs(plan: Plan) -> dict[str, list[Run]]:
+    """The finished runs of every point, by its name, in the order of its seeds.
+
+    Raises:
+        CheckpointError: files of a finished run are damaged.
+    """
+    folders = plan.folders()
+    done = [run for run in plan.runs if (folders[run.key] / RESULT).is_file()]
+    read = {run.folder: run for run in read_runs([folders[run.key] for run in done])[0]} if done else {}
+    found: dict[str, list[Run]] = {point.name: [] for point in plan.points}
+    for run in done:
+        found[run.point].append(read[folders[run.key]])
+    return found
