@@ -6,6 +6,7 @@ from recmodels.graph import BipartiteGraph
 from recmodels.models.base import Parts
 from recmodels.models.ncl import NCL
 from recmodels.models.transport_term import TransportParams, subgraph_transport
+from recmodels.objectives import PrototypeContrast
 
 
 class NCL_OT(NCL):  # noqa: N801  (published spelling)
@@ -29,5 +30,8 @@ class NCL_OT(NCL):  # noqa: N801  (published spelling)
     def build(self, p: Params, graph: BipartiteGraph) -> Parts:  # type: ignore[override]  # a model reads its own keys
         """NCL's parts and one objective more."""
         parts = super().build(p, graph)
-        transport = subgraph_transport(p, graph, parts.encoder, p.embedding_size)
+        (prototypes,) = (o for o in parts.objectives if isinstance(o, PrototypeContrast))
+        transport = subgraph_transport(p, graph, parts.encoder, p.embedding_size, lambda: prototypes.assignment)
+        if p.ot_sampler == "cluster":
+            prototypes.readers.append(transport)
         return parts._replace(objectives=[*parts.objectives, transport])
