@@ -16,8 +16,8 @@ class NCL_OT(NCL):  # noqa: N801  (published spelling)
     Representation Learning" (GSC). Weights: as NCL; `ot_weight` multiplies a *mean* over centers (summed over the sides
     when `ot_sides: separate`) against the center's own drawn negatives, whatever the batch size. Deviations from GSC:
     subgraphs of a bipartite graph without a dense adjacency, a solver in the log domain, a bounded cost by default, and
-    the last subgraph can be a negative. With `ot_sampler: cluster` NCL's E-step runs while the transport term counts, even
-    where the prototype term has not started or has no weight.
+    the last subgraph can be a negative. With `ot_sampler: cluster` NCL's E-step runs while the transport term counts,
+    even where the prototype term has not started or has no weight.
     """
 
     @dataclass(frozen=True)

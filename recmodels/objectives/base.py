@@ -20,7 +20,7 @@ class Objective(nn.Module):
 
     Attributes:
         readers: objectives that read what this one prepares at the start of an epoch, and need it whatever the weight
-            and start of this one.
+            and start of this one; in a model they come after it.
     """
 
     name: str
