@@ -102,10 +102,15 @@ def cosine(x: Tensor, y: Tensor) -> Tensor:
 
 def direction(x: Tensor) -> Tensor:
     """(..., d) vectors at unit length, in float32 or wider; a zero vector stays zero and its gradient is 0, not NaN."""
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    x = in_float32(x)
     square = x.square().sum(-1, keepdim=True)
     is_zero = square <= SHORTEST**2
     return x * square.masked_fill(is_zero, 1).rsqrt().masked_fill(is_zero, 0)
+
+
+def in_float32(x: Tensor) -> Tensor:
+    """The same in float32, or wider where it was."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def cosine_to_cost(similarity: Tensor, name: str, temperature: float, masks: Masks = ALL_VALID) -> Tensor:

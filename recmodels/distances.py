@@ -12,12 +12,12 @@ from recmodels.transport import Plan, Solver, gromov_wasserstein, wasserstein
 
 
 class Clouds(NamedTuple):
-    """B sets of embeddings, of which only the directions matter.
+    """B sets of embeddings, whose inner products are read as cosines.
 
     Attributes:
-        x: (B, S, d) directions: of unit length, or zero.
+        x: (B, S, d) directions, of unit length or zero; or embeddings as they are, for the cost that bounds them.
         mask: (B, S) bool, valid places; None: all are.
-        adjacency: (B, S, S) 0/1 edges between the nodes; None where the structure is read from the directions.
+        adjacency: (B, S, S) edges or two-step paths between the nodes; None where the structure is read from x.
     """
 
     x: Tensor

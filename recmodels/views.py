@@ -1,15 +1,13 @@
-"""Views: from ego embeddings to an Encoding, and from an Encoding to the embeddings of chosen nodes."""
+"""The view that is scored: from ego embeddings to an Encoding."""
 
-import re
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch_geometric.nn import GATConv
 
-from recmodels.graph import Adjacency, BipartiteGraph, incoming_edges
-from recmodels.kernels import gather, propagate
+from recmodels.graph import Adjacency, BipartiteGraph
+from recmodels.kernels import propagate
 from recmodels.records import Encoding
 
 
@@ -122,133 +120,3 @@ class PropagationView(nn.Module):
         """Number of hops, and the aggregation where it is not LightGCN's."""
         aggregation = "" if self.aggregation == _LIGHTGCN else f", {self.aggregation}"
         return f"n_hops={self.n_hops}, n_extra_hops={self.n_extra_hops}{aggregation}"
-
-
-class NodeView(Protocol):
-    """Embeddings of chosen nodes, read from an Encoding."""
-
-    def __call__(self, encoding: Encoding, nodes: Tensor) -> Tensor:
-        """(M,) node ids to (M, d) embeddings."""
-        ...
-
-
-class HopView(nn.Module):
-    """The embeddings after `hop` propagations; a negative hop counts from the last one."""
-
-    def __init__(self, hop: int) -> None:
-        super().__init__()
-        self.hop = hop
-
-    def forward(self, encoding: Encoding, nodes: Tensor) -> Tensor:
-        """(M,) node ids to (M, d)."""
-        return gather(encoding.hops[self.hop], nodes)
-
-    def extra_repr(self) -> str:
-        """The hop."""
-        return str(self.hop)
-
-
-class MeanView(nn.Module):
-    """The mean of hops `first` to `last`, both included."""
-
-    def __init__(self, first: int, last: int) -> None:
-        super().__init__()
-        self.first, self.last = first, last
-
-    def forward(self, encoding: Encoding, nodes: Tensor) -> Tensor:
-        """(M,) node ids to (M, d)."""
-        chosen = [gather(hop, nodes) for hop in encoding.hops[self.first : self.last + 1]]
-        return torch.stack(chosen).mean(0)
-
-    def extra_repr(self) -> str:
-        """The range of hops."""
-        return f"{self.first}..{self.last}"
-
-
-class NextHopView(nn.Module):
-    """One more propagation of the last hop, as the encoder does it."""
-
-    def __init__(self, encoder: PropagationView) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, encoding: Encoding, nodes: Tensor) -> Tensor:
-        """(M,) node ids to (M, d)."""
-        return gather(self.encoder.next_hop(encoding.hops[-1], len(encoding.hops)), nodes)
-
-
-class AttentionView(nn.Module):
-    """GSC's generator: one graph attention layer on the embeddings of a hop.
-
-    Only the edges into the asked nodes are computed, so memory is O(their edges x d) and not O(edges x d). Each node
-    attends to its neighbors and to itself. PyG uses torch-scatter for the softmax where that is installed.
-
-    Args:
-        graph: the training graph.
-        width: d, both in and out.
-        hop: the hop attended to.
-
-    Source: Han et al. 2022 (GSC), section 3.2; Velickovic et al. 2018 (GAT).
-    """
-
-    def __init__(self, graph: BipartiteGraph, width: int, hop: int) -> None:
-        super().__init__()
-        self.graph, self.hop = graph, hop
-        self.attention = GATConv(width, width, add_self_loops=False)
-
-    def forward(self, encoding: Encoding, nodes: Tensor) -> Tensor:
-        """(M,) node ids to (M, d)."""
-        source, target = incoming_edges(self.graph, nodes.cpu())
-        itself = torch.arange(nodes.numel())
-        edges = torch.stack([torch.cat([source, nodes.cpu()]), torch.cat([target, itself])]).to(nodes.device)
-        return self._attend(encoding.hops[self.hop], nodes, edges)
-
-    def _attend(self, x: Tensor, nodes: Tensor, edges: Tensor) -> Tensor:
-        """Attention over the distinct source nodes only; (M, d)."""
-        sources, local = torch.unique(edges[0], return_inverse=True)
-        return self.attention((gather(x, sources), gather(x, nodes)), torch.stack([local, edges[1]]))
-
-    def extra_repr(self) -> str:
-        """The hop attended to."""
-        return f"hop={self.hop}"
-
-
-_VIEW = re.compile(r"(?P<kind>hop|gat):(?P<hop>-?\d+)|mean:(?P<first>\d+)-(?P<last>\d+)|next")
-_VIEW_FORMS = "hop:K, mean:I-J, next or gat:K"
-
-
-def view_problem(text: str, n_hops: int) -> str | None:
-    """What is wrong with the text of a node view, or None.
-
-    Args:
-        text: `hop:K` (negative K counts from the last hop), `mean:I-J`, `next` or `gat:K`.
-        n_hops: the last hop there is.
-    """
-    match = _VIEW.fullmatch(text)
-    if match is None:
-        return f"must be {_VIEW_FORMS}, got {text!r}"
-    hops = [int(match[name]) for name in ("hop", "first", "last") if match[name]]
-    if any(not -n_hops - 1 <= hop <= n_hops for hop in hops):
-        return f"names a hop outside 0..{n_hops} (n_layers and hyper_layers decide how many there are), got {text!r}"
-    if match["first"] and hops[0] > hops[1]:
-        return f"must name the lower hop first, got {text!r}; did you mean 'mean:{hops[1]}-{hops[0]}'?"
-    return None
-
-
-def node_view(text: str, graph: BipartiteGraph, encoder: PropagationView, width: int) -> nn.Module:
-    """The node view that a text names; the text is one for which `view_problem` is None.
-
-    Args:
-        text: see `view_problem`.
-        graph: the training graph, for `gat`.
-        encoder: what made the hops, for `next`.
-        width: d of the embeddings, for `gat`.
-    """
-    match = _VIEW.fullmatch(text)
-    if match is None:
-        raise ValueError(f"a node view must be {_VIEW_FORMS}, got {text!r}")
-    if match["first"]:
-        return MeanView(int(match["first"]), int(match["last"]))
-    if match["kind"] == "hop":
-        return HopView(int(match["hop"]))
-    return AttentionView(graph, width, int(match["hop"])) if match["kind"] == "gat" else NextHopView(encoder)

@@ -1,6 +1,7 @@
 """Distances of clouds against one problem at a time, without masks, by plain formulas."""
 
 import itertools
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ def plain_cost(similarity: Tensor, geometry: Geometry) -> Tensor:
     """The cost of one problem (n, m), formula by formula."""
     exponent = -similarity / geometry.temperature
     cost = {
-        "cosine": 1 - similarity,
+        "cosine": (1 - similarity).clamp(0, 2),  # within it already, unless inner products stand for cosines
         "exp_cosine": exponent.exp(),
         "exp_cosine_shifted": (exponent - exponent.max()).exp(),
     }[geometry.cost]
@@ -35,13 +36,24 @@ def plain_cosine(x: Tensor, y: Tensor) -> Tensor:
     return (x @ y.T) / (x.norm(dim=1)[:, None] * y.norm(dim=1))
 
 
-def one_pair(of: TransportDistance, x: Tensor, y: Tensor, edges: Tensor | None = None) -> dict[str, Tensor]:
+def inner_products(x: Tensor, y: Tensor) -> Tensor:
+    """Inner products of rows, (n, d) and (m, d) to (n, m)."""
+    return x @ y.T
+
+
+def one_pair(
+    of: TransportDistance,
+    x: Tensor,
+    y: Tensor,
+    edges: Tensor | None = None,
+    similarity: Callable[[Tensor, Tensor], Tensor] = plain_cosine,
+) -> dict[str, Tensor]:
     """Distances of one pair of unpadded clouds (n, d) and (m, d)."""
-    value, plan = wasserstein(plain_cost(plain_cosine(x, y), of.geometry)[None], of.solver)
+    value, plan = wasserstein(plain_cost(similarity(x, y), of.geometry)[None], of.solver)
     values = {"wasserstein": value[0]} if of.has_wasserstein else {}
     if of.gromov:
-        left = plain_cost(plain_cosine(x, x) if edges is None else edges, of.geometry)
-        right = plain_cost(plain_cosine(y, y), of.geometry)
+        left = plain_cost(similarity(x, x) if edges is None else edges, of.geometry)
+        right = plain_cost(similarity(y, y), of.geometry)
         solver = Solver(of.gromov.epsilon, of.gromov.inner, 1, of.solver.gradient)
         traced = plan.plan if of.gromov.traced_on == "wasserstein" else None
         gromov, _ = gromov_wasserstein(left[None], right[None], solver, of.gromov.outer, traced_plan=traced)

@@ -7,15 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from recmodels import sampling
 from recmodels.errors import ParamError
-from recmodels.graph import BipartiteGraph
+from recmodels.graph import BipartiteGraph, incoming_edges
 from recmodels.records import Subgraphs
 from recmodels.sampling import (
     BfsSampler,
     HopSampler,
     draw_centers,
-    incoming_edges,
+    neighborhoods,
     other_centers,
     subgraph_adjacency,
 )
@@ -210,8 +209,8 @@ def walk_mass(graph, center):
 
 @pytest.mark.parametrize("rounds", [0, 1, 2])
 def test_two_hop_nodes_follow_the_law_of_repeated_walks_however_they_are_drawn(monkeypatch, rounds):
-    monkeypatch.setattr(sampling, "WALK_ROUNDS", rounds)
-    monkeypatch.setattr(sampling, "WALKS_PER_PLACE", 1)  # most rows fall short and are completed
+    monkeypatch.setattr(neighborhoods, "ROUNDS", rounds)
+    monkeypatch.setattr(neighborhoods, "DRAWS_PER_PLACE", 1)  # most rows fall short and are completed
     pairs = [(0, 0), (0, 1), (1, 0), (1, 1), (2, 1), (3, 1), (4, 1), (5, 1)]
     graph = build(pairs, 6, 2)
     law = repeated_draws_law(walk_mass(graph, 0), 3)
@@ -222,7 +221,7 @@ def test_two_hop_nodes_follow_the_law_of_repeated_walks_however_they_are_drawn(m
 
 @pytest.mark.parametrize("rounds", [0, 2])
 def test_two_hop_draws_are_exact_with_and_without_walks(monkeypatch, rounds):
-    monkeypatch.setattr(sampling, "WALK_ROUNDS", rounds)
+    monkeypatch.setattr(neighborhoods, "ROUNDS", rounds)
     graph = random_graph(60, 40, 300)
     neighbors = neighbor_sets(graph)
     for center, row in enumerate(valid_rows(HopSampler(graph, 0, 25)(all_nodes(graph), seeded()))):

@@ -15,7 +15,7 @@ LAYERS: list[set[str]] = [
     {"kernels", "costs", "params", "clustering", "sampling", "spectral", "filters"},
     {"sinkhorn", "scoring", "tables", "views", "layers", "run_params", "data_params", "compat"},
     {"transport", "config", "data", "perturbed_views"},
-    {"distances"},
+    {"distances", "node_views"},
     {"objectives"},
     {"models"},
     {"training"},
@@ -38,6 +38,7 @@ MATHEMATICS = {
     "clustering",
     "tables",
     "perturbed_views",
+    "node_views",
     "filters",
 }
 CONFIGURATION = {"params", "layers", "config", "run_params", "data_params", "compat", "data", "models", "training"}

@@ -19,6 +19,14 @@ from recmodels.views import PropagationView
 from tests.transport_reference import N_HOPS, SEED, Reference, World, transport_params
 
 CHOICES = {entry.name: entry.metadata["choices"] for entry in fields(TransportParams) if entry.metadata["choices"]}
+REACH2 = {"ot_sample_graph": "reach2", "ot_hop1": 0, "ot_structure": "reach2", "ot_share": 0.5}
+# What a value needs beside it to make sense.
+BESIDE: dict[str, dict[str, Any]] = {
+    "count": REACH2,
+    "cluster": {"ot_structure": "feature"},
+    "none": {"ot_threshold": 0.0},
+    "reach2": REACH2,
+}
 SETTINGS: dict[str, dict[str, Any]] = {
     "wasserstein only": {"ot_share": 0.0},
     "gromov only": {"ot_share": 1.0},
@@ -39,6 +47,18 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "exponential, cut": {"ot_cost": "exp_cosine", "ot_threshold": 0.1, "ot_threshold_scope": "problem"},
     "unrolled": {"ot_plan_grad": "unroll", "ot_share": 0.5},
     "ipot": {"ot_solver": "ipot", "ot_epsilon": 0.5},
+    "random walk": {"ot_sampler": "walk", "ot_share": 0.5},
+    "clusters, two hops": {"ot_sampler": "cluster", "ot_share": 0.5, "ot_structure": "reach2"},
+    "clusters, an epoch": {"ot_sampler": "cluster", "ot_resample": "epoch"},
+    "edges sampled, two hops as structure": {"ot_share": 0.5, "ot_structure": "reach2"},
+    "reach2, binary": REACH2,
+    "reach2, count": REACH2 | {"ot_reach2_weights": "count", "ot_cost": "exp_cosine"},
+    "reach2, count, shifted": REACH2 | {"ot_reach2_weights": "count", "ot_cost": "exp_cosine_shifted"},
+    "reach2, breadth first": REACH2 | {"ot_sampler": "bfs", "ot_hop1": 3},
+    "reach2, walk by paths": REACH2 | {"ot_sampler": "walk", "ot_reach2_weights": "count"},
+    "noise on one view": {"ot_view_a": "mean:1-3", "ot_view_b": "noise:1-3", "ot_share": 0.5},
+    "noise on both views": {"ot_view_a": "noise:0-2", "ot_view_b": "noise:1-3", "ot_noise": 0.3},
+    "inner products": {"ot_normalize": False, "ot_share": 0.5, "ot_structure": "feature"},
 }  # fmt: skip
 
 
@@ -106,8 +126,9 @@ def test_a_plan_off_its_marginals_is_warned_about(n_iters: int, is_off: bool, ca
 
 VALUES: list[tuple[str, Any]] = [
     *((key, [value] if key == "ot_negatives" else value) for key, choices in CHOICES.items() for value in choices),
-    *(("ot_view_a", text) for text in ("hop:0", "hop:-1", "mean:1-2", "next", "gat:0")),
-    *(("ot_view_b", text) for text in ("hop:0", "hop:-1", "mean:1-2", "next", "gat:0")),
+    *(("ot_view_a", text) for text in ("hop:0", "hop:-1", "mean:1-2", "next", "gat:0", "noise:0-2")),
+    *(("ot_view_b", text) for text in ("hop:0", "hop:-1", "mean:1-2", "next", "gat:0", "noise:0-2")),
+    ("ot_normalize", False),
     ("ot_negatives", ["view_a", "view_b"]),
     ("ot_centers", [1, 1]),
     ("ot_hop1", 0),
@@ -119,7 +140,7 @@ VALUES: list[tuple[str, Any]] = [
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_every_value_of_every_choice_gives_a_finite_gradient(key: str, value: Any, dtype: torch.dtype) -> None:  # noqa: ANN401
     both = {"ot_share": 0.5, "ot_threshold": 0.1, "ot_threshold_scope": "problem"}
-    world = World(**both | {key: value} | ({"ot_threshold": 0.0} if value == "none" else {}))
+    world = World(**both | BESIDE.get(str(value), {}) | {key: value})
     adjacency = world.graph.normalized_adjacency(dtype)
     ego = world.encoding.ego.detach().to(dtype).requires_grad_()
     world.encoding = PropagationView(adjacency, N_HOPS)(ego)
@@ -249,8 +270,74 @@ def test_the_objective_lowers_the_distance_of_positives_relative_to_negatives() 
         ({"ot_sides": "joint", "ot_centers": [1, 2, 3]}, "ot_centers: must be"),
         ({"ot_hop1": 0, "ot_hop2": 0}, "ot_hop1: a subgraph needs a node"),
         ({"ot_negatives": ["view_a", "view_a"]}, "ot_negatives: must name"),
+        (
+            {"ot_sampler": "cluster", "ot_sample_graph": "reach2"},
+            "ot_sample_graph: ot_sampler: cluster reads no graph, got reach2; choose adjacency",
+        ),
+        (
+            {"ot_sample_graph": "reach2", "ot_hop1": 3},
+            "ot_hop1: ot_sample_graph: reach2 has two-hop nodes only, got 3; choose 0",
+        ),
+        ({"ot_reach2_weights": "count"}, "ot_reach2_weights: count has no effect without .*; choose binary"),
+        ({"ot_reach2_weights": "count", "ot_structure": "reach2"}, "ot_reach2_weights: count has no effect"),
+        ({"ot_sampler": "cluster", "ot_share": 0.5}, "ot_structure: .* have no edges, .*; choose reach2 or feature"),
+        (REACH2 | {"ot_structure": "adjacency"}, "ot_structure: .* have no edges"),
+        (
+            {"ot_normalize": False, "ot_cost": "exp_cosine_shifted"},
+            "ot_normalize: false puts inner products in place of cosines, which ot_cost: exp_cosine_shifted does not",
+        ),
+        (
+            {"ot_share": 1.0, "ot_structure": "reach2", "ot_view_a": "gat:0"},
+            "ot_view_a: no gradient .* ot_structure: reach2 and no view_a",
+        ),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ParamError, match=message):
         transport_params(**settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"ot_sample_graph": "reach2", "ot_hop1": 0},  # no Gromov-Wasserstein, so the structure is not looked at
+        {"ot_sampler": "cluster"},
+        {"ot_sample_graph": "reach2", "ot_sampler": "bfs", "ot_hop1": 3, "ot_reach2_weights": "count"},
+        {"ot_structure": "reach2"},
+        {"ot_structure": "reach2", "ot_reach2_weights": "count", "ot_cost": "exp_cosine_shifted"},
+        {"ot_noise": 5.0},
+    ],
+)
+def test_inactive_keys_are_accepted(settings: dict[str, Any]) -> None:
+    assert transport_params(**settings, ot_share=0.0)
+
+
+def test_several_settings_that_make_no_sense_are_refused_at_once() -> None:
+    cost = {"ot_normalize": False, "ot_cost": "exp_cosine"}
+    with pytest.raises(ParamError, match="3 problems") as caught:
+        transport_params(ot_sample_graph="reach2", ot_hop1=2, ot_share=0.5, **cost)
+    assert all(f"\n  - {key}: " in str(caught.value) for key in ("ot_hop1", "ot_structure", "ot_normalize"))
+
+
+def test_new_clusters_are_read_at_the_start_of_an_epoch() -> None:
+    world = World(ot_sampler="cluster", ot_centers=[9, 12], ot_hop2=9)
+    for clusters in (world.clusters, 1 - world.clusters.clamp(max=1)):
+        world.clusters = clusters
+        drawn = world.start()._draw()
+        nodes = drawn.nodes[drawn.places]
+        mask = torch.ones_like(nodes, dtype=torch.bool) if drawn.mask is None else drawn.mask
+        same = clusters[nodes] == clusters[nodes[:, :1]]
+        assert bool(same[mask].all())
+        assert mask.sum() > len(mask)
+
+
+def test_noise_views_draw_from_the_stream_of_the_epoch_alone() -> None:
+    world = World(ot_view_b="noise:1-2", ot_resample="epoch")
+    terms = []
+    for seed in (SEED, SEED, SEED + 1):
+        torch.manual_seed(len(terms))
+        world.start(0, seed)
+        terms.append([float(world.term().detach()) for _ in range(2)])
+    assert terms[0] == terms[1]
+    assert terms[0] != terms[2]
+    assert terms[0][0] != terms[0][1]  # new noise on the same subgraphs

@@ -8,21 +8,21 @@ from torch_geometric.nn import GATConv, LGConv
 
 from recmodels.graph import BipartiteGraph
 from recmodels.kernels import propagate
-from recmodels.records import Encoding
-from recmodels.views import (
-    Aggregation,
+from recmodels.node_views import (
     AttentionView,
     HopView,
     MeanView,
     NextHopView,
     NodeView,
-    PropagationView,
+    NoiseView,
     node_view,
     view_problem,
 )
+from recmodels.records import Encoding
+from recmodels.views import Aggregation, PropagationView
 from tests.conftest import random_graph
 
-WIDTH, N_HOPS = 4, 3
+WIDTH, N_HOPS, NOISE = 4, 3, 0.1
 NODES = torch.tensor([5, 12, 5, 1, 0])  # a node twice, and an isolated one
 
 
@@ -197,12 +197,14 @@ def test_attention_over_asked_nodes_is_pyg_gatconv_over_the_graph(nodes: Tensor)
         assert_close(mine, theirs, atol=1e-12, rtol=1e-12)
 
 
-@pytest.mark.parametrize("text", ["hop:0", "hop:-1", "hop:3", "mean:0-3", "mean:2-2", "next", "gat:0", "gat:-2"])
+@pytest.mark.parametrize(
+    "text", ["hop:0", "hop:-1", "hop:3", "mean:0-3", "mean:2-2", "next", "gat:0", "gat:-2", "noise:0-3"]
+)
 def test_every_form_names_a_view_that_passes_gradients_to_all_it_parts(text: str) -> None:
     graph = random_graph()
     encoding = _encoded(graph)
     assert view_problem(text, N_HOPS) is None
-    layer = node_view(text, graph, _encoder(graph), WIDTH).double()
+    layer = node_view(text, graph, _encoder(graph), WIDTH, NOISE).double()
     view: NodeView = layer
     out = view(encoding, NODES)
     assert out.shape == (len(NODES), WIDTH)
@@ -213,10 +215,13 @@ def test_every_form_names_a_view_that_passes_gradients_to_all_it_parts(text: str
 
 def test_the_forms_name_the_views_with_their_numbers() -> None:
     graph = random_graph()
-    make = lambda text: node_view(text, graph, _encoder(graph), WIDTH)  # noqa: E731
+    make = lambda text: node_view(text, graph, _encoder(graph), WIDTH, NOISE)  # noqa: E731
     assert repr(make("hop:-2")) == "HopView(-2)"
     assert repr(make("mean:1-3")) == "MeanView(1..3)"
     assert isinstance(make("next"), NextHopView)
+    noisy = make("noise:1-2")
+    assert isinstance(noisy, NoiseView)
+    assert (noisy.noisy.noise, noisy.noisy.n_hops, noisy.mean.first, noisy.mean.last) == (NOISE, 2, 1, 2)
     attention = make("gat:2")
     assert isinstance(attention, AttentionView)
     assert attention.hop == 2
@@ -224,17 +229,32 @@ def test_the_forms_name_the_views_with_their_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "hop", "hop:", "hop:1.5", "hop:x", "mean:1", "mean:-1-2", "next:1", "gta:1", "Hop:1"]
+    "text",
+    [
+        "",
+        "hop",
+        "hop:",
+        "hop:1.5",
+        "hop:x",
+        "mean:1",
+        "mean:-1-2",
+        "next:1",
+        "gta:1",
+        "Hop:1",
+        "noise",
+        "noise:1",
+        "noise:-1-2",
+    ],
 )
 def test_an_unknown_form_is_an_error_that_lists_the_forms(text: str) -> None:
-    want = f"must be hop:K, mean:I-J, next or gat:K, got {text!r}"
+    want = f"must be hop:K, mean:I-J, next, gat:K or noise:I-J, got {text!r}"
     assert view_problem(text, N_HOPS) == want
     graph = random_graph()
     with pytest.raises(ValueError, match=re.escape(want)):
-        node_view(text, graph, _encoder(graph), WIDTH)
+        node_view(text, graph, _encoder(graph), WIDTH, NOISE)
 
 
-@pytest.mark.parametrize("text", ["hop:4", "hop:-5", "gat:4", "gat:-5", "mean:0-4", "mean:5-6"])
+@pytest.mark.parametrize("text", ["hop:4", "hop:-5", "gat:4", "gat:-5", "mean:0-4", "mean:5-6", "noise:0-4"])
 def test_a_hop_that_does_not_exist_is_a_problem(text: str) -> None:
     problem = view_problem(text, N_HOPS)
     assert problem is not None
@@ -244,3 +264,45 @@ def test_a_hop_that_does_not_exist_is_a_problem(text: str) -> None:
 
 def test_a_range_upside_down_names_the_right_one() -> None:
     assert view_problem("mean:3-1", N_HOPS) == "must name the lower hop first, got 'mean:3-1'; did you mean 'mean:1-3'?"
+    assert view_problem("noise:2-0", N_HOPS).endswith("did you mean 'noise:0-2'?")
+
+
+def test_noise_that_would_reach_no_hop_is_refused() -> None:
+    assert view_problem("mean:0-0", N_HOPS) is None
+    problem = view_problem("noise:0-0", N_HOPS)
+    assert (
+        problem == "must reach hop 1 or beyond, because hop 0 has no noise, got 'noise:0-0'; did you mean 'noise:0-1'?"
+    )
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 3), (1, 3), (1, 2), (2, 2)])
+@pytest.mark.parametrize("aggregation", [Aggregation(), Aggregation(0.6, -0.1, True, 0.2)], ids=["plain", "unit"])
+def test_a_noise_view_is_the_mean_of_noisy_hops_by_hand(first: int, last: int, aggregation: Aggregation) -> None:
+    graph = random_graph()
+    adjacency = graph.normalized_adjacency(torch.float64, aggregation.target, aggregation.source)
+    encoder = PropagationView(adjacency, N_HOPS, aggregation=aggregation)
+    view = NoiseView(encoder, first, last, NOISE)
+    view.on_epoch_start(0, torch.Generator().manual_seed(7))
+    seed = int(torch.randint(2**62, (), generator=torch.Generator().manual_seed(7)))
+    generator, hops = torch.Generator().manual_seed(seed), [_ego(graph)]
+    for number in range(1, last + 1):
+        clean = encoder.next_hop(hops[-1], number)
+        drawn = torch.rand(clean.shape, generator=generator)
+        unit = (drawn / drawn.norm(dim=-1, keepdim=True)).double()
+        hops.append(clean + NOISE * unit * clean.detach().sign())
+    want = torch.stack(hops[first:]).mean(0)[NODES]
+    assert_close(view(encoder(_ego(graph)), NODES), want, atol=1e-7, rtol=0)  # the noise is drawn in float32
+
+
+def test_noise_is_new_at_every_call_the_streams_own_and_off_in_evaluation() -> None:
+    graph = random_graph()
+    encoding, view = _encoded(graph), NoiseView(_encoder(graph), 1, 2, NOISE)
+    out = []
+    for seed in (1, 1, 2):
+        view.on_epoch_start(0, torch.Generator().manual_seed(seed))
+        out.append([view(encoding, NODES) for _ in range(2)])
+    assert torch.equal(out[0][0], out[1][0])
+    assert torch.equal(out[0][1], out[1][1])
+    assert not torch.equal(out[0][0], out[0][1])
+    assert not torch.equal(out[0][0], out[2][0])
+    assert torch.equal(view.eval()(encoding, NODES), MeanView(1, 2)(encoding, NODES))

@@ -8,13 +8,14 @@ from torch import Tensor
 from recmodels.graph import BipartiteGraph
 from recmodels.layers import load_layer, properties_root
 from recmodels.models.transport_term import TransportParams, subgraph_transport
+from recmodels.node_views import NoiseView
 from recmodels.objectives import SubgraphTransport
 from recmodels.objectives.subgraph_transport import Sampler
 from recmodels.records import Batch, Encoding
-from recmodels.sampling import BfsSampler, HopSampler, draw_centers, other_centers
+from recmodels.sampling import BfsSampler, ClusterSampler, HopSampler, WalkSampler, draw_centers, other_centers
 from recmodels.views import PropagationView
 from tests.conftest import random_graph
-from tests.test_distances import one_pair
+from tests.test_distances import inner_products, one_pair, plain_cosine
 
 WIDTH, N_HOPS, SEED = 6, 3, 11
 SMALL = {"ot_centers": [4, 3], "ot_hop1": 2, "ot_hop2": 3, "ot_iters": 8, "ot_gw_outer": 2, "ot_gw_inner": 4}
@@ -48,7 +49,8 @@ class World:
         encoder = PropagationView(adjacency, N_HOPS)
         self.encoding: Encoding = encoder(ego.requires_grad_())
         torch.manual_seed(5)  # attention layers draw from the global stream
-        self.objective = subgraph_transport(self.params, self.graph, encoder, WIDTH).double()
+        self.clusters = torch.randint(3, (self.graph.n_nodes,), generator=torch.Generator().manual_seed(2))
+        self.objective = subgraph_transport(self.params, self.graph, encoder, WIDTH, lambda: self.clusters).double()
 
     def start(self, epoch: int = 0, seed: int = SEED) -> SubgraphTransport:
         """The objective at the start of an epoch."""
@@ -68,8 +70,12 @@ class Reference:
         self.world, self.p, self.graph = world, world.params, world.graph
         everything = torch.arange(self.graph.n_nodes)
         objective = world.objective
-        self.z = {end: getattr(objective, end)(world.encoding, everything) for end in ("view_a", "view_b")}
         self.generator = torch.Generator().manual_seed(SEED)
+        self.views = {end: getattr(objective, end) for end in ("view_a", "view_b")}
+        for view in self.views.values():
+            if isinstance(view, NoiseView):  # the noise of the step that is repeated
+                view.on_epoch_start(0, self.generator)
+        self.z = {end: view(world.encoding, everything) for end, view in self.views.items()}
         self.positives: list[dict[str, Tensor]] = []
         self.negatives: list[dict[str, Tensor]] = []
 
@@ -102,12 +108,13 @@ class Reference:
         return torch.stack(terms).sum()
 
     def _sampler(self) -> Sampler:
-        hop1, hop2 = self.p.ot_hop1, self.p.ot_hop2
-        return (
-            HopSampler(self.graph, hop1, hop2)
-            if self.p.ot_sampler == "hops"
-            else BfsSampler(self.graph, 1 + hop1 + hop2)
-        )
+        hop1, hop2, is_reach2 = self.p.ot_hop1, self.p.ot_hop2, self.p.ot_sample_graph == "reach2"
+        near, size = self.p.ot_reach2_weights if is_reach2 else "adjacency", 1 + hop1 + hop2
+        if self.p.ot_sampler == "hops":
+            return HopSampler(self.graph, hop1, hop2, near if is_reach2 else "walk")
+        if self.p.ot_sampler == "cluster":
+            return ClusterSampler(self.graph, self.world.clusters, size)
+        return {"bfs": BfsSampler, "walk": WalkSampler}[self.p.ot_sampler](self.graph, size, near)
 
     def _n_others(self, n: int) -> int:
         per_center = self.p.ot_negatives_per_center
@@ -123,13 +130,23 @@ class Reference:
         return torch.stack(parts).sum()
 
     def _distance(self, left: list[int], right: list[int], end: str) -> dict[str, Tensor]:
-        edges = self._block(left) if self.p.ot_structure == "adjacency" else None
-        return one_pair(self.world.objective.distance, self.z["view_a"][left], self.z[end][right], edges)
+        blocks = {"adjacency": self._edges, "reach2": self._reach2, "feature": lambda nodes: None}
+        structure = blocks[self.p.ot_structure](left)
+        similarity = plain_cosine if self.p.ot_normalize else inner_products
+        x, y = self.z["view_a"][left], self.z[end][right]
+        return one_pair(self.world.objective.distance, x, y, structure, similarity)
 
-    def _block(self, nodes: list[int]) -> Tensor:
-        bounds = self.graph.indptr.tolist()
-        near = [set(self.graph.indices[bounds[v] : bounds[v + 1]].tolist()) for v in nodes]
-        return torch.tensor([[float(w in near[row]) for w in nodes] for row in range(len(nodes))], dtype=torch.float64)
+    def _near(self, node: int) -> set[int]:
+        first, end = self.graph.indptr[node : node + 2].tolist()
+        return set(self.graph.indices[first:end].tolist())
+
+    def _edges(self, nodes: list[int]) -> Tensor:
+        return torch.tensor([[float(w in self._near(v)) for w in nodes] for v in nodes], dtype=torch.float64)
+
+    def _reach2(self, nodes: list[int]) -> Tensor:
+        n_paths = [[len(self._near(v) & self._near(w)) if v != w else 0 for w in nodes] for v in nodes]
+        block = torch.tensor(n_paths, dtype=torch.float64)
+        return block.clamp(max=1) if self.p.ot_reach2_weights == "binary" else block
 
     def _loss(self, positive: dict[str, Tensor], negatives: list[dict[str, Tensor]], name: str) -> Tensor:
         temperature = self.p.ot_temperature if name == "wasserstein" else self.p.ot_gw_temperature

@@ -61,7 +61,7 @@ class GraphRecommender(GeneralRecommender):
         with global_streams(self.seed, "init"):  # layers we do not own draw from the global stream
             parts = self.build(self.params, self.graph)
         self.table, self.encoder, self.scorer = parts.table, parts.encoder, parts.scorer
-        self.objectives = nn.ModuleList(o for o in parts.objectives if o.weight != 0)
+        self.objectives = nn.ModuleList(o for o in parts.objectives if o.needed_by())
         _require_loss(type(self).__name__, parts.objectives)
         self.epoch = 0
         self._scored: Tensor | None = None
@@ -77,17 +77,21 @@ class GraphRecommender(GeneralRecommender):
         return stream(self.seed, name, epoch)
 
     def on_epoch_start(self, epoch: int) -> None:
-        """Tells the scorer, the encoder and every active objective that an epoch begins."""
+        """Tells the scorer, the encoder and every needed objective that an epoch begins."""
         self.epoch = epoch
         self.scorer.on_epoch_start(epoch)
         self.encoder.on_epoch_start(epoch, self.stream("encoder", epoch))
         ego = self.table().detach()
-        for objective in self.active_objectives():
-            objective.on_epoch_start(epoch, ego, self.stream(objective.name, epoch))
+        for objective in self._kept_objectives():
+            if objective.is_needed(epoch):
+                objective.on_epoch_start(epoch, ego, self.stream(objective.name, epoch))
 
     def active_objectives(self) -> list[Objective]:
         """The objectives that count in the current epoch."""
-        return [o for o in self.objectives if isinstance(o, Objective) and o.is_active(self.epoch)]
+        return [o for o in self._kept_objectives() if o.is_active(self.epoch)]
+
+    def _kept_objectives(self) -> list[Objective]:
+        return [o for o in self.objectives if isinstance(o, Objective)]
 
     def batch(self, interaction: Any) -> Batch:  # noqa: ANN401  (RecBole's Interaction)
         """RecBole's user and item ids, still on the CPU, as node ids on the model's device."""
@@ -156,7 +160,7 @@ class GraphRecommender(GeneralRecommender):
 
 def _require_loss(model: str, objectives: Sequence[Objective]) -> None:
     """Refuses a model whose first epoch has nothing to learn from."""
-    if any(o.weight != 0 and o.is_active(0) for o in objectives):
+    if any(o.is_active(0) for o in objectives):
         return
     got = ", ".join(f"{o.name}: weight {o.weight:g} from epoch {o.starts_at}" for o in objectives)
     raise ParamError(

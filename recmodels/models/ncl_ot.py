@@ -6,6 +6,7 @@ from recmodels.graph import BipartiteGraph
 from recmodels.models.base import Parts
 from recmodels.models.ncl import NCL
 from recmodels.models.transport_term import TransportParams, subgraph_transport
+from recmodels.objectives import PrototypeContrast
 
 
 class NCL_OT(NCL):  # noqa: N801  (published spelling)
@@ -15,7 +16,8 @@ class NCL_OT(NCL):  # noqa: N801  (published spelling)
     Representation Learning" (GSC). Weights: as NCL; `ot_weight` multiplies a *mean* over centers (summed over the sides
     when `ot_sides: separate`) against the center's own drawn negatives, whatever the batch size. Deviations from GSC:
     subgraphs of a bipartite graph without a dense adjacency, a solver in the log domain, a bounded cost by default, and
-    the last subgraph can be a negative.
+    the last subgraph can be a negative. With `ot_sampler: cluster` NCL's E-step runs while the transport term counts,
+    even where the prototype term has not started or has no weight.
     """
 
     @dataclass(frozen=True)
@@ -29,5 +31,8 @@ class NCL_OT(NCL):  # noqa: N801  (published spelling)
     def build(self, p: Params, graph: BipartiteGraph) -> Parts:  # type: ignore[override]  # a model reads its own keys
         """NCL's parts and one objective more."""
         parts = super().build(p, graph)
-        transport = subgraph_transport(p, graph, parts.encoder, p.embedding_size)
+        (prototypes,) = (o for o in parts.objectives if isinstance(o, PrototypeContrast))
+        transport = subgraph_transport(p, graph, parts.encoder, p.embedding_size, lambda: prototypes.assignment)
+        if p.ot_sampler == "cluster":
+            prototypes.readers.append(transport)
         return parts._replace(objectives=[*parts.objectives, transport])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -9,17 +10,29 @@ from torch import Tensor
 from recmodels.distances import Geometry, GromovSolver, TransportDistance
 from recmodels.graph import BipartiteGraph
 from recmodels.losses import distance_bce, distance_infonce
+from recmodels.node_views import node_view, view_problem
 from recmodels.objectives import DistanceContrast, SubgraphTransport
 from recmodels.objectives.subgraph_transport import Sampler
 from recmodels.params import Params, param
-from recmodels.sampling import BfsSampler, HopSampler
+from recmodels.records import Subgraphs
+from recmodels.sampling import (
+    BfsSampler,
+    ClusterSampler,
+    HopSampler,
+    WalkSampler,
+    subgraph_adjacency,
+    subgraph_reach2,
+)
 from recmodels.transport import Solver
-from recmodels.views import PropagationView, node_view, view_problem
+from recmodels.views import PropagationView
 
 LOSSES = {"infonce": distance_infonce, "bce": distance_bce}
-SAMPLERS: dict[str, Callable[[BipartiteGraph, int, int], Sampler]] = {
-    "hops": HopSampler,
-    "bfs": lambda graph, hop1, hop2: BfsSampler(graph, 1 + hop1 + hop2),  # the same size, filled hop by hop
+# From the keys, the graph and what gives the cluster of each node; all samplers but `hops` know one number of nodes.
+SAMPLERS: dict[str, Callable[["TransportParams", BipartiteGraph, Callable[[], Tensor]], Sampler]] = {
+    "hops": lambda p, graph, _: HopSampler(graph, p.ot_hop1, p.ot_hop2, p.reach2_weights or "walk"),
+    "bfs": lambda p, graph, _: BfsSampler(graph, p.subgraph_size, p.reach2_weights or "adjacency"),
+    "walk": lambda p, graph, _: WalkSampler(graph, p.subgraph_size, p.reach2_weights or "adjacency"),
+    "cluster": lambda p, graph, clusters: ClusterSampler(graph, clusters().cpu(), p.subgraph_size),
 }
 # How the solver's two loops are nested: IPOT takes one inner step per proximal step, Sinkhorn one proximal step.
 NESTINGS: dict[str, Callable[[int], dict[str, int]]] = {
@@ -43,12 +56,16 @@ class TransportParams(Params):
     ot_sampler: str = param(choices=tuple(SAMPLERS))
     ot_hop1: int = param(ge=0)
     ot_hop2: int = param(ge=0)
+    ot_sample_graph: str = param(choices=("adjacency", "reach2"))
+    ot_reach2_weights: str = param(choices=("binary", "count"))
     ot_resample: str = param(choices=("batch", "epoch"))
-    ot_structure: str = param(choices=("adjacency", "feature"))
+    ot_structure: str = param(choices=("adjacency", "reach2", "feature"))
     ot_view_a: str = param()
     ot_view_b: str = param()
+    ot_noise: float = param(gt=0)
     ot_cost: str = param(choices=("cosine", "exp_cosine", "exp_cosine_shifted"))
     ot_cost_temperature: float = param(ge=0.02)  # below, exp(1 / t) outgrows what stands for no mass
+    ot_normalize: bool = param()
     ot_threshold: float = param(ge=0, le=1)
     ot_threshold_scope: str = param(choices=("problem", "batch", "none"))
     ot_solver: str = param(choices=tuple(NESTINGS))
@@ -66,6 +83,16 @@ class TransportParams(Params):
     ot_negatives_per_center: int | str = param(ge=1, choices=("all",))
     ot_starts_at: int = param(ge=0)
 
+    @property
+    def subgraph_size(self) -> int:
+        """S, nodes of a subgraph, center included."""
+        return 1 + self.ot_hop1 + self.ot_hop2
+
+    @property
+    def reach2_weights(self) -> str | None:
+        """The weights of the sampled graph if it is two-hop reachability."""
+        return self.ot_reach2_weights if self.ot_sample_graph == "reach2" else None
+
     def view_problems(self, n_hops: int) -> list[str]:
         """What is wrong with the two views of a model whose last hop is `n_hops`."""
         found = {key: view_problem(getattr(self, key), n_hops) for key in ("ot_view_a", "ot_view_b")}
@@ -80,9 +107,30 @@ class TransportParams(Params):
             found.append(f"ot_centers: ot_sides: separate needs [users, items], got {self.ot_centers!r}")
         if not isinstance(self.ot_centers, int) and len(self.ot_centers) != 2:
             found.append(f"ot_centers: must be [users, items] or one joint number, got {self.ot_centers!r}")
-        found += self._cost_problems()
+        found += self._sampling_problems() + self._cost_problems()
         if not self.ot_negatives or len(set(self.ot_negatives)) < len(self.ot_negatives):
             found.append(f"ot_negatives: must name view_a, view_b or both, once each, got {self.ot_negatives!r}")
+        return found
+
+    def _sampling_problems(self) -> list[str]:
+        """Settings of sampler, sampled graph and structure that do not go together."""
+        is_reach2, is_cluster = self.ot_sample_graph == "reach2", self.ot_sampler == "cluster"
+        reads_count = is_reach2 or (self.ot_structure == "reach2" and self.ot_cost != "cosine")
+        found = []
+        if is_cluster and is_reach2:
+            found.append("ot_sample_graph: ot_sampler: cluster reads no graph, got reach2; choose adjacency")
+        if self.ot_sampler == "hops" and is_reach2 and self.ot_hop1 > 0:
+            found.append(f"ot_hop1: ot_sample_graph: reach2 has two-hop nodes only, got {self.ot_hop1}; choose 0")
+        if self.ot_reach2_weights == "count" and not reads_count:
+            found.append(
+                "ot_reach2_weights: count has no effect without ot_sample_graph: reach2, or ot_structure: reach2 and "
+                "an exponential cost (for cosine one path is as near as many); choose binary"
+            )
+        if (is_reach2 or is_cluster) and self.ot_share > 0 and self.ot_structure == "adjacency":
+            found.append(
+                "ot_structure: subgraphs of ot_sample_graph: reach2 or ot_sampler: cluster are of one side and have no "
+                "edges, got adjacency with ot_share > 0; choose reach2 or feature"
+            )
         return found
 
     def _cost_problems(self) -> list[str]:
@@ -95,10 +143,15 @@ class TransportParams(Params):
                 f"ot_cost_temperature: must be >= {_GROMOV_TEMPERATURE} with ot_cost: exp_cosine and ot_share > 0, got "
                 f"{self.ot_cost_temperature}: Gromov-Wasserstein squares the cost; exp_cosine_shifted allows less"
             )
+        if not self.ot_normalize and self.ot_cost != "cosine":
+            found.append(
+                f"ot_normalize: false puts inner products in place of cosines, which ot_cost: {self.ot_cost} does not "
+                "bound; choose ot_cost: cosine (which cuts 1 less the product to [0, 2]), or true"
+            )
         if self.ot_view_a.startswith("gat") and not self._reads_view_a():
             found.append(
-                "ot_view_a: no gradient reaches its attention with ot_share: 1, ot_structure: adjacency and no view_a "
-                "among ot_negatives; choose ot_structure: feature, or another view"
+                f"ot_view_a: no gradient reaches its attention with ot_share: 1, ot_structure: {self.ot_structure} and "
+                "no view_a among ot_negatives; choose ot_structure: feature, or another view"
             )
         return found
 
@@ -109,7 +162,7 @@ class TransportParams(Params):
 
 
 def subgraph_transport(
-    p: TransportParams, graph: BipartiteGraph, encoder: PropagationView, width: int
+    p: TransportParams, graph: BipartiteGraph, encoder: PropagationView, width: int, clusters: Callable[[], Tensor]
 ) -> SubgraphTransport:
     """The transport objective that the parameters describe.
 
@@ -118,19 +171,30 @@ def subgraph_transport(
         graph: the training graph.
         encoder: of the model.
         width: d of the embeddings.
+        clusters: gives the cluster of each node among those of its side, (N,) int64, for `ot_sampler: cluster`.
     """
-    view_a, view_b = (node_view(text, graph, encoder, width) for text in (p.ot_view_a, p.ot_view_b))
+    view_a, view_b = (node_view(text, graph, encoder, width, p.ot_noise) for text in (p.ot_view_a, p.ot_view_b))
+    sampler = partial(SAMPLERS[p.ot_sampler], p, graph, clusters)
     return SubgraphTransport(
         _pools(p, graph),
-        SAMPLERS[p.ot_sampler](graph, p.ot_hop1, p.ot_hop2),
+        sampler(),
         (view_a, view_b),
         _distance(p),
         _contrast(p),
         weight=p.ot_weight,
         starts_at=p.ot_starts_at,
         resample=p.ot_resample,
-        uses_edges=p.ot_share > 0 and p.ot_structure == "adjacency",
+        structure=_structure(p) if p.ot_share > 0 else None,
+        is_unit=p.ot_normalize,
+        sampler_of_epoch=sampler if p.ot_sampler == "cluster" else None,
     )
+
+
+def _structure(p: TransportParams) -> Callable[[BipartiteGraph, Subgraphs], Tensor] | None:
+    """What stands for the cosines within a subgraph in view a; None: its embeddings."""
+    if p.ot_structure == "reach2":
+        return partial(subgraph_reach2, weights=p.ot_reach2_weights)
+    return subgraph_adjacency if p.ot_structure == "adjacency" else None
 
 
 def _pools(p: TransportParams, graph: BipartiteGraph) -> list[list[tuple[Tensor, int]]]:

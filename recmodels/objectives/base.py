@@ -15,8 +15,12 @@ class Objective(nn.Module):
     `is_regularizer`: its gradient is small on purpose.
 
     Args:
-        weight: multiplier of the term; a model drops objectives of weight 0 altogether.
+        weight: multiplier of the term; a model drops objectives of weight 0 that nobody reads altogether.
         starts_at: first 0-based epoch in which the term counts.
+
+    Attributes:
+        readers: objectives that read what this one prepares at the start of an epoch, and need it whatever the weight
+            and start of this one; in a model they come after it.
     """
 
     name: str
@@ -25,14 +29,23 @@ class Objective(nn.Module):
     def __init__(self, weight: float, starts_at: int = 0) -> None:
         super().__init__()
         self.weight, self.starts_at = weight, starts_at
+        self.readers: list[Objective] = []  # in a list, because they are no part of the module
         self.generator = torch.Generator()
 
     def is_active(self, epoch: int) -> bool:
         """Whether the term counts in this epoch."""
-        return epoch >= self.starts_at
+        return self.weight != 0 and epoch >= self.starts_at
+
+    def needed_by(self) -> list["Objective"]:
+        """Those that count and need this one: itself, and its readers."""
+        return [o for o in (self, *self.readers) if o.weight != 0]
+
+    def is_needed(self, epoch: int) -> bool:
+        """Whether the term counts in this epoch, or that of a reader."""
+        return any(o.is_active(epoch) for o in self.needed_by())
 
     def on_epoch_start(self, epoch: int, ego: Tensor, generator: torch.Generator) -> None:
-        """Called at the start of each active epoch, before the first batch.
+        """Called at the start of each epoch in which it is needed, before the first batch.
 
         Args:
             epoch: 0-based.

@@ -52,8 +52,9 @@ class PrototypeContrast(Objective):
     """A node's ego embedding against the centroid of its k-means cluster, among all centroids of its side.
 
     The E-step (k-means of the ego embeddings, padding rows left out) runs at every epoch that `m_step` divides, counted
-    from 0 as in RecBole, and at the first active epoch. Reduction: sum over the batch. Candidates: the K centroids of
-    the side. Centroids are scaled to unit length and constant between E-steps.
+    from 0 as in RecBole, and at the first active epoch, of this term or of a reader of the assignment. Reduction: sum
+    over the batch. Candidates: the K centroids of the side. Centroids are scaled to unit length and constant between
+    E-steps.
 
     Args:
         graph: gives the sides.
@@ -86,7 +87,7 @@ class PrototypeContrast(Objective):
     def on_epoch_start(self, epoch: int, ego: Tensor, generator: torch.Generator) -> None:
         """The E-step, when it is due."""
         super().on_epoch_start(epoch, ego, generator)
-        if epoch % self.m_step and epoch != self.starts_at:
+        if epoch % self.m_step and epoch not in {o.starts_at for o in self.needed_by()}:
             return
         for nodes, centroids in ((self.users, self.user_centroids), (self.items, self.item_centroids)):
             clusters = kmeans(ego[nodes], self.n_clusters, generator)

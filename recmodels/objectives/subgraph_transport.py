@@ -8,13 +8,14 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from recmodels.costs import direction
+from recmodels.costs import direction, in_float32
 from recmodels.distances import Clouds, Distances, TransportDistance
 from recmodels.graph import BipartiteGraph
 from recmodels.kernels import gather
+from recmodels.node_views import NoiseView
 from recmodels.objectives.base import Objective
 from recmodels.records import Batch, Encoding, Subgraphs, sent
-from recmodels.sampling import draw_centers, other_centers, subgraph_adjacency
+from recmodels.sampling import draw_centers, other_centers
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class _Draw(NamedTuple):
         nodes: (M,) int64 distinct node ids of all subgraphs.
         places: (C, S) int64 in `[0, M)`, which of them a place holds.
         mask: (C, S) bool, valid places; None: all are.
-        adjacency: (C, S, S) 0/1 edges, where view a's structure needs them.
+        adjacency: (C, S, S) edges or two-step paths, where view a's structure needs them.
         others: for each contrast the other centers of its centers, (n, K) int64 in `[0, n)`; their n add up to C.
     """
 
@@ -99,8 +100,9 @@ class SubgraphTransport(Objective):
         views: node views a and b, each `(encoding, nodes (M,)) -> (M, d)`.
         distance: transport between two sets of embeddings.
         contrast: turns distances into the loss.
-        **schedule: `weight`, `starts_at`, `resample` (`batch` or `epoch`), `uses_edges` (whether the structure of
-            view a is the subgraph's adjacency).
+        **schedule: `weight`, `starts_at`, `resample` (`batch` or `epoch`); `structure`, that of view a as a function
+            of graph and subgraphs, or None to read it from the embeddings; `is_unit`, whether embeddings are scaled to
+            unit length; `sampler_of_epoch`, which gives a new sampler at the start of every epoch, or None.
 
     Source: Han et al. 2022 (GSC), sections 3.2 and 3.3.
     """
@@ -119,14 +121,21 @@ class SubgraphTransport(Objective):
         super().__init__(schedule["weight"], schedule["starts_at"])
         self.pools, self.sampler, self.distance, self.contrast = pools, sampler, distance, contrast
         self.view_a, self.view_b = views
-        self.is_redrawn, self.uses_edges = schedule["resample"] == "batch", schedule["uses_edges"]
+        self.is_redrawn, self.is_unit = schedule["resample"] == "batch", schedule["is_unit"]
+        self.structure: Callable[[BipartiteGraph, Subgraphs], Tensor] | None = schedule["structure"]
+        self.sampler_of_epoch: Callable[[], Sampler] | None = schedule["sampler_of_epoch"]
         self._drawn: _Draw | None = None
         self._seen: dict[str, list[Tensor]] = {}
         self._has_warned = False
 
     def on_epoch_start(self, epoch: int, ego: Tensor, generator: torch.Generator) -> None:
-        """Starts the epoch's stream; draws the epoch's subgraphs where they are not redrawn for each batch."""
+        """Starts the epoch's streams; draws the epoch's subgraphs where they are not redrawn for each batch."""
         super().on_epoch_start(epoch, ego, generator)
+        if self.sampler_of_epoch:
+            self.sampler = self.sampler_of_epoch()
+        for view in (self.view_a, self.view_b):
+            if isinstance(view, NoiseView):
+                view.on_epoch_start(epoch, self.generator)
         self._seen = {}
         self._drawn = None if self.is_redrawn else self._draw().to(ego.device)
 
@@ -147,7 +156,7 @@ class SubgraphTransport(Objective):
             torch.cat([draw_centers(pool, count, self.generator) for pool, count in pools]) for pools in self.pools
         ]
         subgraphs = self.sampler(torch.cat(drawn), self.generator)
-        adjacency = subgraph_adjacency(self.sampler.graph, subgraphs) if self.uses_edges else None
+        adjacency = self.structure(self.sampler.graph, subgraphs) if self.structure else None
         nodes, places = torch.unique(subgraphs.nodes, return_inverse=True)
         mask = None if bool(subgraphs.mask.all()) else subgraphs.mask
         return _Draw(nodes, places, mask, adjacency, [self._others(len(centers)) for centers in drawn])
@@ -157,11 +166,11 @@ class SubgraphTransport(Objective):
         return other_centers(n, k, self.generator)
 
     def _clouds(self, encoding: Encoding, draw: _Draw) -> tuple[Clouds, dict[str, Clouds]]:
-        """The subgraphs as left ends, in view a and with its edges, and as right ends in both views."""
-        x = {
-            name: gather(direction(view(encoding, draw.nodes)), draw.places)
-            for name, view in (("view_a", self.view_a), ("view_b", self.view_b))
-        }
+        """The subgraphs as left ends, in view a and with its structure, and as right ends in both views."""
+        x = {}
+        for name, view in (("view_a", self.view_a), ("view_b", self.view_b)):
+            embeddings = view(encoding, draw.nodes)
+            x[name] = gather(direction(embeddings) if self.is_unit else in_float32(embeddings), draw.places)
         return Clouds(x["view_a"], draw.mask, draw.adjacency), {name: Clouds(x[name], draw.mask) for name in x}
 
     def _contrast(self, left: Clouds, right: dict[str, Clouds], others: Tensor) -> Tensor:
