@@ -167,11 +167,12 @@ def _inner_layers(model: str, dataset: str, models: Mapping[str, type[Params]]) 
     root = properties_root()
     recbole = files("recbole") / "properties"
     own, theirs = (folder / "model" / f"{model}.yaml" for folder in (root, recbole))
-    components = sorted((root / "component").iterdir(), key=lambda file: file.name)
+    components = sorted((root / "component").iterdir(), key=lambda file: file.name) if model in models else []
+    shared = {f"properties/component/{file.name}": file for file in components}
     sources: list[tuple[Traversable, str]] = [
         (recbole / "dataset" / "sample.yaml", "RecBole's sample.yaml"),
         (root / "overall.yaml", "properties/overall.yaml"),
-        *((file, f"properties/component/{file.name}") for file in components if model in models),
+        *((file, name) for name, file in shared.items()),
         (own, f"properties/model/{model}.yaml"),
         *([(theirs, f"RecBole's {model}.yaml")] if model in models and not own.is_file() else []),
         (root / "dataset" / f"{dataset}.yaml", f"properties/dataset/{dataset}.yaml"),
@@ -183,7 +184,7 @@ def _inner_layers(model: str, dataset: str, models: Mapping[str, type[Params]]) 
         except ParamError as error:
             problems.append(str(error))
     keys = set(models[model].keys()) if model in models else set()
-    return [_part(layer, keys) if "/component/" in layer.name else layer for layer in layers], problems
+    return [_part(layer, keys) if layer.name in shared else layer for layer in layers], problems
 
 
 def _part(layer: Layer, keys: Set[str]) -> Layer:

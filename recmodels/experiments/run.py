@@ -159,7 +159,9 @@ def make_trainer(session: Session, folder: Path) -> Trainer:
     """The trainer of a session with its audit, curves, guard and checkpoints, in the order they need."""
     run, config = session.resolved.run, session.config
     config["checkpoint_dir"] = str(folder)
-    keep_freed_memory(session.model.table().nbytes)
+    ego = session.model.table()
+    if ego.device.type == "cpu":
+        keep_freed_memory(ego.nbytes)
     callbacks = [
         *([WeightAverage(run.weight_average)] if run.weight_average else []),
         GradientAudit(run.guard_none_gradient, run.guard_orphan, "warn", run.guard_dead_share),
