@@ -19,7 +19,7 @@ from recmodels.reporting.epochs import read_epochs
 from recmodels.reporting.formats import latex_text, markdown_table, markdown_text
 from recmodels.reporting.html_page import Drawing, html_page, legend
 from recmodels.reporting.pictures import Curve, Interval, draw_curves, draw_intervals, draw_sweep
-from recmodels.reporting.svg import curves_svg, intervals_svg
+from recmodels.reporting.svg import curves_svg, intervals_svg, sweep_svg
 
 REPORT = "report"
 _MOST_CURVES = 8  # points in the picture that is printed; the page has all of them
@@ -138,7 +138,7 @@ def _drawings(evidence: Evidence, shown: _Shown) -> list[Drawing]:
         svg = curves_svg(shown.curves, "epoch", label)
         found.append(Drawing("Learning curves", svg, legend(shown.curves), "A line a run; a name hides its lines."))
     for key, curve in shown.sweeps.items():
-        svg = curves_svg([curve], key, f"test {curve.name}")
+        svg = sweep_svg(curve, key, f"test {curve.name}")
         found.append(Drawing(f"Over {key}", svg, "", "Points that differ from the base in nothing else; bars: ± 1 SD."))
     return found
 

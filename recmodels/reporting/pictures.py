@@ -15,7 +15,8 @@ from recmodels.files import write_bytes
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f3c8d", "#6b6b6b")  # Okabe, Ito
 BASE_COLOR, FOUND_COLOR, PLAIN_COLOR = "#111111", "#d55e00", "#7a7a7a"
 _DPI = 120
-_WIDE = 20  # largest value over smallest one, from which on a swept key has a logarithmic axis
+_WIDE = 20  # largest value over smallest positive one, from which on a swept key has a logarithmic axis
+_CLOSE = 0.1  # of the axis, at which texts below it touch
 
 
 class Curve(NamedTuple):
@@ -63,9 +64,28 @@ def colors_of(curves: Sequence[Curve]) -> dict[str, str]:
     return bases | dict(zip(names, cycle(COLORS), strict=False))
 
 
-def is_logarithmic(values: Sequence[float]) -> bool:
-    """Whether values of a key are positive and far apart."""
-    return min(values) > 0 and max(values) / min(values) >= _WIDE
+def swept_places(values: Sequence[float]) -> tuple[float, ...]:
+    """Where values of a key lie on their axis: by logarithm if they are far apart, a 0 then left of the others.
+
+    Args:
+        values: ascending, all different.
+    """
+    positive = [value for value in values if value > 0]
+    if values[0] < 0 or not positive or positive[-1] / positive[0] < _WIDE:
+        return tuple(values)
+    places = [math.log10(value) for value in positive]
+    if len(positive) < len(values):
+        places.insert(0, places[0] - (places[-1] - places[0]) / (len(places) - 1))
+    return tuple(places)
+
+
+def swept_ticks(values: Sequence[float]) -> list[tuple[float, str]]:
+    """Places with the values there as text, without those that would touch the one before."""
+    places, found = swept_places(values), list[tuple[float, str]]()
+    for place, value in zip(places, values, strict=True):
+        if not found or place - found[-1][0] > _CLOSE * (places[-1] - places[0]):
+            found.append((place, f"{value:g}"))
+    return found
 
 
 def draw_curves(curves: Sequence[Curve], y_label: str, path: Path) -> None:
@@ -87,7 +107,9 @@ def draw_curves(curves: Sequence[Curve], y_label: str, path: Path) -> None:
     axes.set_xlabel("epoch")
     axes.set_ylabel(y_label)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    legend = axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     _save(figure, path)
 
 
@@ -120,16 +142,13 @@ def draw_sweep(curve: Curve, key: str, path: Path) -> None:
 
     Args:
         curve: with its errors; at least two values.
-        key: name of the axis; logarithmic where the values are far apart.
+        key: name of the axis.
         path: PNG to write.
     """
     figure, axes = _axes(5.6, 3.8)
-    axes.errorbar(curve.x, curve.y, yerr=curve.errors or None, color=COLORS[0], marker="o", markersize=5, capsize=3)
-    if is_logarithmic(curve.x):
-        axes.set_xscale("log")
-    if len(curve.x) <= 10:
-        axes.set_xticks(curve.x, [f"{value:g}" for value in curve.x])
-        axes.minorticks_off()
+    places = swept_places(curve.x)
+    axes.errorbar(places, curve.y, yerr=curve.errors or None, color=COLORS[0], marker="o", markersize=5, capsize=3)
+    axes.set_xticks(*zip(*swept_ticks(curve.x), strict=True), fontsize=8)
     axes.set_xlabel(key, parse_math=False)
     axes.set_ylabel(f"test {curve.name}")
     _save(figure, path)

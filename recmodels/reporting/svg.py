@@ -1,6 +1,5 @@
 """The same pictures as SVG inside a page: small, with a text under the pointer, without any script or network."""
 
-import math
 from collections.abc import Callable, Sequence
 from html import escape
 from typing import NamedTuple
@@ -12,14 +11,16 @@ from recmodels.reporting.pictures import (
     Curve,
     Interval,
     colors_of,
-    is_logarithmic,
     nice_ticks,
+    swept_places,
+    swept_ticks,
 )
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62.0, 16.0, 12.0, 44.0
 _WIDTH, _HEIGHT, _LINE = 760.0, 340.0, 20.0
 _LETTER = 6.6  # width of one, about
 _LONGEST = 46
+_FEW = 20  # values of a line that are drawn as dots too
 
 
 class _Frame(NamedTuple):
@@ -39,23 +40,39 @@ class _Frame(NamedTuple):
 
 
 def curves_svg(curves: Sequence[Curve], x_label: str, y_label: str) -> str:
-    """Lines over an axis; each has the class `run` and the attribute `data-name`, and says its values.
+    """Lines over a numeric axis; each says its highest value, and its name is the attribute `data-name`.
 
     Args:
         curves: at least one, each with at least one value.
-        x_label: logarithmic where the values of a curve with errors are far apart.
+        x_label: what is across.
         y_label: what is drawn.
     """
+    return _lines([(curve, curve.x) for curve in curves], [], x_label, y_label)
+
+
+def sweep_svg(curve: Curve, key: str, y_label: str) -> str:
+    """A metric over the values of a key, with bars; each value says its figure.
+
+    Args:
+        curve: with its errors; at least two values.
+        key: name of the axis.
+        y_label: what is drawn.
+    """
+    return _lines([(curve, swept_places(curve.x))], swept_ticks(curve.x), key, y_label)
+
+
+def _lines(
+    curves: Sequence[tuple[Curve, Sequence[float]]], ticks: Sequence[tuple[float, str]], x_label: str, y_label: str
+) -> str:
+    """Curves with the places of their values, and texts below places; without any, round numbers."""
     frame = _Frame(_LEFT, _WIDTH - _RIGHT, _TOP, _HEIGHT - _BOTTOM)
-    xs = [value for curve in curves for value in curve.x]
-    ys = [value for curve in curves for value in _ends(curve)]
-    is_log = bool(curves[0].errors) and is_logarithmic(xs)
-    x, y = _scale(xs, frame.left, frame.right, is_log), _scale(ys, frame.bottom, frame.top, False)
-    ticks = sorted(set(xs)) if curves[0].errors and len(set(xs)) <= 10 else _ticks(xs)
-    colors = colors_of(curves)
-    parts = [_axes(frame, [(x(t), f"{t:g}") for t in ticks], [(y(t), f"{t:g}") for t in _ticks(ys)])]
-    parts += [_labels(frame, x_label, y_label)]
-    parts += [_curve(c, colors[c.name], x, y) for c in sorted(curves, key=lambda curve: curve.is_base)]
+    xs, ys = [place for _, places in curves for place in places], [end for curve, _ in curves for end in _ends(curve)]
+    x, y = _scale(xs, frame.left, frame.right), _scale(ys, frame.bottom, frame.top)
+    below = [(x(place), text) for place, text in ticks or [(tick, f"{tick:g}") for tick in _ticks(xs)]]
+    colors = colors_of([curve for curve, _ in curves])
+    parts = [_axes(frame, below, [(y(tick), f"{tick:g}") for tick in _ticks(ys)]), _labels(frame, x_label, y_label)]
+    ordered = sorted(curves, key=lambda entry: entry[0].is_base)
+    parts += [_curve(curve, [x(place) for place in places], colors[curve.name], y) for curve, places in ordered]
     return _svg(_WIDTH, _HEIGHT, parts, f"{y_label} over {x_label}")
 
 
@@ -70,8 +87,11 @@ def intervals_svg(intervals: Sequence[Interval], x_label: str) -> str:
     height = _TOP + _BOTTOM + _LINE * len(intervals)
     frame = _Frame(24 + _LETTER * longest, _WIDTH - _RIGHT - 130, _TOP, height - _BOTTOM)
     ends = [0.0] + [end for found in intervals for end in (found.low, found.high)]
-    x = _scale(ends, frame.left, frame.right, False)
-    parts = [_axes(frame, [(x(tick), f"{tick:+g}") for tick in _ticks(ends)], []), _labels(frame, x_label, "")]
+    x = _scale(ends, frame.left, frame.right)
+    parts = [
+        _axes(frame, [(x(tick), f"{tick:+g}" if tick else "0") for tick in _ticks(ends)], []),
+        _labels(frame, x_label, ""),
+    ]
     parts.append(f'<path d="M{x(0):.1f} {frame.top}V{frame.bottom}" stroke="{BASE_COLOR}"/>')
     parts += [_interval(found, frame, _TOP + _LINE * (n + 0.5), x) for n, found in enumerate(intervals)]
     return _svg(_WIDTH, height, parts, x_label)
@@ -97,37 +117,37 @@ def _interval(found: Interval, frame: _Frame, y: float, x: Callable[[float], flo
     )
 
 
-def _curve(curve: Curve, color: str, x: Callable[[float], float], y: Callable[[float], float]) -> str:
-    path = "L".join(f"{x(a):.1f} {y(b):.1f}" for a, b in zip(curve.x, curve.y, strict=True))
+def _curve(curve: Curve, places: Sequence[float], color: str, y: Callable[[float], float]) -> str:
+    """One line, the x of its values in px."""
     best = max(zip(curve.y, curve.x, strict=True))
-    told = f"{curve.name}: highest {best[0]:.5g} at {best[1]:g}"
-    bars = [
-        f'<path d="M{x(a):.1f} {y(b - error):.1f}V{y(b + error):.1f}" stroke="{color}"/>'
-        for a, b, error in zip(curve.x, curve.y, curve.errors, strict=False)
-    ]
-    dots = [
-        f'<circle cx="{x(a):.1f}" cy="{y(b):.1f}" r="3" fill="{color}"><title>'
-        f"{escape(curve.name)}: {b:.5g} at {a:g}</title></circle>"
-        for a, b in zip(curve.x, curve.y, strict=True)
-        if curve.errors or len(curve.x) < 20
-    ]
-    line = f'<path d="M{path}" fill="none" stroke="{color}" stroke-width="1.5"/>'
-    inner = "".join([f"<title>{escape(told)}</title>", line, *bars, *dots])
-    return f'<g class="run" data-name="{escape(curve.name)}">{inner}</g>'
+    parts = [f"<title>{escape(curve.name)}: highest {best[0]:.5g} at {best[1]:g}</title>"]
+    path = "L".join(f"{px:.1f} {y(value):.1f}" for px, value in zip(places, curve.y, strict=True))
+    parts.append(f'<path d="M{path}" fill="none" stroke="{color}" stroke-width="1.5"/>')
+    for px, value, error in zip(places, curve.y, curve.errors, strict=False):
+        parts.append(f'<path d="M{px:.1f} {y(value - error):.1f}V{y(value + error):.1f}" stroke="{color}"/>')
+    if curve.errors or len(curve.x) < _FEW:
+        parts += [
+            f'<circle cx="{px:.1f}" cy="{y(value):.1f}" r="3" fill="{color}">'
+            f"<title>{escape(curve.name)}: {value:.5g} at {at:g}</title></circle>"
+            for px, at, value in zip(places, curve.x, curve.y, strict=True)
+        ]
+    return f'<g class="run" data-name="{escape(curve.name)}">{"".join(parts)}</g>'
 
 
-def _scale(values: Sequence[float], start: float, end: float, is_log: bool) -> Callable[[float], float]:
+def _scale(values: Sequence[float], start: float, end: float) -> Callable[[float], float]:
     """Maps values to px, with a margin around them."""
-    bent = math.log10 if is_log else float
-    low, high = bent(min(values)), bent(max(values))
+    low, high = min(values), max(values)
     margin = 0.05 * (high - low) or abs(low) * 0.05 or 1.0
     low, high = low - margin, high + margin
-    return lambda value: start + (bent(value) - low) / (high - low) * (end - start)
+    return lambda value: start + (value - low) / (high - low) * (end - start)
 
 
 def _ticks(values: Sequence[float]) -> list[float]:
+    """Round numbers; whole ones between whole ones, such as epochs."""
     low, high = min(values), max(values)
-    return nice_ticks(low, high) if high > low else [low]
+    found = nice_ticks(low, high) if high > low else [low]
+    is_whole = all(float(value).is_integer() for value in values)
+    return [tick for tick in found if not is_whole or tick.is_integer()]
 
 
 def _axes(frame: _Frame, horizontal: Sequence[tuple[float, str]], vertical: Sequence[tuple[float, str]]) -> str:
