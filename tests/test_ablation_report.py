@@ -76,13 +76,13 @@ def plant(resolved: Resolved, folder: Path, shift: float = 0.0, share: float = 0
     )
 
 
-def plan_of(root: Path, points: str = POINTS, n_seeds: int = 3) -> Plan:
+def plan_of(root: Path, points: str = POINTS, n_seeds: int | None = 3) -> Plan:
     """Of a file of points on planted data under `root`."""
     Path("points.yaml").write_text(dump_yaml({"base": options(root, model="LightGCN")}) + points)
     return make_plan(*load_ablation("points.yaml", {}, n_seeds))
 
 
-def make(root: Path, points: str = POINTS, n_seeds: int = 3, **changes: Any) -> Plan:  # noqa: ANN401
+def make(root: Path, points: str = POINTS, n_seeds: int | None = 3, **changes: Any) -> Plan:  # noqa: ANN401
     """A plan whose runs are finished, by `plant` with its changes, but for those that it refuses."""
     plan = plan_of(root, points, n_seeds)
     GridStudy(plan)
@@ -207,6 +207,27 @@ def test_the_paragraph_counts_what_differs(tmp_path: Path) -> None:
         in text
     )
     assert text.endswith("Dead terms: ssl at 5 points. Without a result: deep.")
+
+
+def test_seeds_that_the_base_has_not_are_no_part_of_a_difference(tmp_path: Path) -> None:
+    plan = make(tmp_path, "points: {plain: {}, same: {reg_weight: 0.0003, seeds: [2021, 2022, 2050]}}\n", n_seeds=None)
+    (line,) = [line for line in weigh(plan, "plain").lines if line.name == "same"]
+    assert (len(line.runs), line.n_paired, line.verdict) == (3, 0, "not compared: no finished seed in common")
+    plan = make(
+        tmp_path, "points: {plain: {seeds: 3}, same: {reg_weight: 0.0003, seeds: [2021, 2022, 2050]}}\n", n_seeds=None
+    )
+    evidence = weigh(plan)
+    base, line = evidence.lines
+    pairs = [[run.result["test"]["ndcg@10"] for run in runs] for runs in (line.runs[:2], base.runs[1:])]
+    assert line.differences["ndcg@10"].mean == pytest.approx(np.mean(pairs[0]) - np.mean(pairs[1]), rel=1e-9)
+    assert "| same | indistinguishable | 3 of 3, 2 paired |" in (write_report(plan).parent / "report.md").read_text()
+
+
+def test_an_ablation_of_which_nothing_is_finished_has_a_report_all_the_same(tmp_path: Path) -> None:
+    plan = make(tmp_path, "points: {deep: {n_layers: 4}}\n")
+    text = (write_report(plan).parent / "report.md").read_text()
+    assert "0 of 3 runs of 1 point on planted are finished. No point can be compared with deep." in text
+    assert "| deep | no result | 0 of 3 | 3 waiting |" in text
 
 
 def test_runs_without_metrics_of_each_user_are_not_compared_and_the_rest_is(tmp_path: Path) -> None:

@@ -82,12 +82,17 @@ def _p_value(value: float | None) -> str:
 def _seeds(line: Line) -> str:
     if line.name != line.point.name:
         return f"2 × {len(line.runs)}"
-    return f"{len(line.runs)} of {len(line.point.seeds)}"
+    some = f", {line.n_paired} paired" if line.differences and line.n_paired < len(line.runs) else ""
+    return f"{len(line.runs)} of {len(line.point.seeds)}{some}"
 
 
 def _record(line: Line, evidence: Evidence) -> dict[str, Any]:
     found: dict[str, Any] = {"point": line.name, "control_of": line.point.control_of, "against": line.against}
-    found |= {"verdict": line.verdict, "seeds": " ".join(str(run.result["seed"]) for run in line.runs)}
+    found |= {
+        "verdict": line.verdict,
+        "seeds": " ".join(str(run.result["seed"]) for run in line.runs),
+        "paired": line.n_paired,
+    }
     metric = evidence.plan.metric
     found |= _moments(f"valid {metric}", [run.result["best_valid"][metric] for run in line.runs])
     for metric in evidence.metrics:

@@ -30,6 +30,7 @@ class Line(NamedTuple):
         point: itself.
         runs: the finished ones, by seed.
         against: name of what it is compared with; empty for the base.
+        n_paired: seeds of which the differences are.
         differences: test metric to ours minus theirs; empty where nothing can be compared.
         adjusted: test metric to the p-value after Holm's correction over the points; None for one seed.
         shares: term to its share of the gradient norm at the best epoch, the mean over seeds.
@@ -42,6 +43,7 @@ class Line(NamedTuple):
     point: Point
     runs: Sequence[Run]
     against: str
+    n_paired: int
     differences: Mapping[str, Difference]
     adjusted: Mapping[str, float | None]
     shares: Mapping[str, float]
@@ -123,18 +125,14 @@ def weigh(plan: Plan, base: str | None = None) -> Evidence:
 def _line(point: Point, base: Point, runs: Mapping[str, Sequence[Run]], metrics: Sequence[str]) -> Line:
     """A point that is compared and not yet judged."""
     ours, against = runs[point.name], point.control_of or base.name
-    differences: Mapping[str, Difference] = {}
-    reason = ""
-    if point is not base:
-        pairs = _pairs(point, ours, runs[against])
-        differences, reason = _differences(point.name, pairs, metrics)
-    elif ours:
-        reason = BASE
+    pairs = _pairs(point, ours, runs[against]) if point is not base else []
+    differences, reason = _differences(point.name, pairs, metrics) if point is not base else ({}, BASE)
     shares, limit = mean_at_best(ours, "share/"), point.resolved.run.guard_dead_share
     dead = [term for term, share in shares.items() if share < limit and term not in _NOT_JUDGED]
     error = mean_at_best(ours, "ot/marginal_error").get("")
-    reason = reason if ours else "no result"
-    return Line(point.name, point, ours, "" if point is base else against, differences, {}, shares, dead, error, reason)
+    against = "" if point is base else against
+    verdict = reason if ours else "no result"
+    return Line(point.name, point, ours, against, len(pairs), differences, {}, shares, dead, error, verdict)
 
 
 def _pairs(point: Point, ours: Sequence[Run], theirs: Sequence[Run]) -> list[tuple[Run, Run]]:
@@ -165,7 +163,7 @@ def _halves(base: Point, runs: Sequence[Run], metrics: Sequence[str]) -> Line | 
     name = f"{base.name}: half of its seeds"
     pairs = list(zip(runs[::2], runs[1::2], strict=False))
     differences, reason = _differences(name, pairs, metrics)
-    return Line(name, base, runs[::2], "the other half", differences, {}, {}, [], None, reason)
+    return Line(name, base, runs[::2], "the other half", len(pairs), differences, {}, {}, [], None, reason)
 
 
 def _corrected(lines: Sequence[Line], metrics: Sequence[str]) -> list[Line]:

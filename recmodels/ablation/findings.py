@@ -115,7 +115,8 @@ def reading(evidence: Evidence) -> str:
     return (
         f"Figures are means over the finished seeds, ± the standard deviation (n - 1). Δ is the difference to the "
         f"{BASE} ({evidence.base}), or of a control to its point, paired by user and seed, with a 95 % interval by "
-        f"bootstrap over seeds and users. p is two-sided and, but for controls, corrected by Holm over the points; "
-        f"{level}. One seed has an interval for other users of that seed and no p-value, and the interval decides. "
-        "Shares of the gradient norm and the marginal error of transport are those of the best epoch, means over seeds."
+        "bootstrap over seeds and users, not corrected. p is two-sided and, but for controls, corrected by Holm over "
+        f"the points; {level}. One seed has an interval for other users of that seed and no p-value, and the interval "
+        "decides. Shares of the gradient norm and the marginal error of transport are those of the best epoch, means "
+        "over seeds."
     )
