@@ -321,7 +321,9 @@ def test_the_command_runs_a_file_to_its_table_and_a_report_reads_its_folder(
     assert "\n[4/4] wild, seed 2021 failed: NonFiniteError: epoch 0, " in out
     assert "\n| a | 2 of 2 | ." in out
     assert "\n| wild | 0 of 2 | – | – | – | 2 failed |\n" in out
-    assert out.endswith(f"\nthis table:   {folder}/table.md\nfull tables:  recmodels report {folder}\n")
+    assert f"\nthis table:   {folder}/table.md\nreport:       {folder}/report/report.html\n" in out
+    assert out.endswith(f"\nfull tables:  recmodels report {folder}\n")
+    assert "a: not compared" not in (folder / "report" / "report.md").read_text()
     for path in folder.glob("a-*"):
         assert run.stored_result(path) is not None
         assert resolve_run(str(path)).values["epochs"] == 1

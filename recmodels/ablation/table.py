@@ -33,7 +33,7 @@ def write_table(plan: Plan) -> str:
     n_done = sum(map(len, runs.values()))
     facts = f"{first.dataset}, split `{plan.split_sha256[:12]}`: {n_done} of {len(plan.runs)} runs are finished."
     legend = "Figures are means over the finished seeds, ± the standard deviation (n - 1); valid is at the best epoch."
-    failures = _failures(plan, latest)
+    failures = [f"- {markdown_text(failure)}" for failure in failed_runs(plan, latest)]
     parts = [f"# {plan.folder.name}", facts, markdown_table(_frame(plan, runs, latest)), legend, "\n".join(failures)]
     text = "\n\n".join(part for part in parts if part) + "\n"
     write_text(plan.folder / TABLE, text)
@@ -46,19 +46,19 @@ def _frame(plan: Plan, runs: Mapping[str, Sequence[Run]], latest: Mapping[str, F
         "point": [point.name for point in plan.points],
         "seeds": [f"{len(runs[point.name])} of {len(point.seeds)}" for point in plan.points],
         f"valid {plan.metric}": [
-            _spread([run.result["best_valid"][plan.metric] for run in runs[p.name]]) for p in plan.points
+            spread([run.result["best_valid"][plan.metric] for run in runs[p.name]]) for p in plan.points
         ],
     }
-    for metric in _metrics(plan):
-        columns[f"test {metric}"] = [_spread([run.result["test"][metric] for run in runs[p.name]]) for p in plan.points]
+    for metric in shown_metrics(plan):
+        columns[f"test {metric}"] = [spread([run.result["test"][metric] for run in runs[p.name]]) for p in plan.points]
         reported = [point.reported.get(metric) for point in plan.points]
         columns[f"reported {metric}"] = ["" if value is None else figure(value) for value in reported]
-    columns["state"] = [_state(plan, point, runs[point.name], latest) for point in plan.points]
-    columns["note"] = [_note(point) for point in plan.points]
+    columns["state"] = [state(plan, point, runs[point.name], latest) for point in plan.points]
+    columns["note"] = [note(point) for point in plan.points]
     return pd.DataFrame({name: list(map(markdown_text, cells)) for name, cells in columns.items() if any(cells)})
 
 
-def _metrics(plan: Plan) -> list[str]:
+def shown_metrics(plan: Plan) -> list[str]:
     """Recall and NDCG at 10 as far as they are measured, or the first metric at its first length."""
     run = plan.points[0].resolved.run
     k = _LENGTH if _LENGTH in run.topk else run.topk[0]
@@ -66,7 +66,7 @@ def _metrics(plan: Plan) -> list[str]:
     return [f"{name}@{k}" for name in names if name in _SHOWN] or [f"{names[0]}@{k}"]
 
 
-def _spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float]) -> str:
     """Mean and deviation."""
     if not values:
         return figure(None)
@@ -74,7 +74,7 @@ def _spread(values: Sequence[float]) -> str:
     return figure(statistics.fmean(values)) + deviation
 
 
-def _state(plan: Plan, point: Point, done: Sequence[Run], latest: Mapping[str, FrozenTrial]) -> str:
+def state(plan: Plan, point: Point, done: Sequence[Run], latest: Mapping[str, FrozenTrial]) -> str:
     """What has become of the seeds, in words."""
     trials = [latest[run.key] for run in plan.runs if run.point == point.name and run.key in latest]
     counts = {word: sum(trial.state == state for trial in trials) for state, word in _STATES.items()}
@@ -82,15 +82,13 @@ def _state(plan: Plan, point: Point, done: Sequence[Run], latest: Mapping[str, F
     return ", ".join(f"{count} {word}" for word, count in counts.items() if count > 0) or "done"
 
 
-def _note(point: Point) -> str:
+def note(point: Point) -> str:
+    """That a point is a control, and what the file says about it."""
     control = f"control of {point.control_of}: its values, other seeds" if point.control_of else ""
     return "; ".join(text for text in (control, point.note) if text)
 
 
-def _failures(plan: Plan, latest: Mapping[str, FrozenTrial]) -> list[str]:
+def failed_runs(plan: Plan, latest: Mapping[str, FrozenTrial]) -> list[str]:
     """A line for each run that failed, with its error."""
     failed = [run for run in plan.runs if run.key in latest and latest[run.key].state == TrialState.FAIL]
-    return [
-        f"- {markdown_text(run.label)} failed: {markdown_text(latest[run.key].user_attrs[FOUND]['reason'])}"
-        for run in failed
-    ]
+    return [f"{run.label} failed: {latest[run.key].user_attrs[FOUND]['reason']}" for run in failed]

@@ -5,6 +5,7 @@ import os
 import shlex
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from recmodels.commands.options import OptionParser, limit_threads, misspelled, positive, require_optuna
@@ -12,17 +13,22 @@ from recmodels.layers import parse_argv
 from recmodels.params import raise_all
 
 _USAGE = """\
-usage: recmodels ablate NAME_OR_FILE [--seeds=N] [--jobs=J] [--retry-failed] [--KEY=VALUE ...]
+usage: recmodels ablate NAME_OR_FILE [--seeds=N] [--jobs=J] [--retry-failed] [--report] [--KEY=VALUE ...]
 
-Runs every point of a file with every seed, each an ordinary run folder with its test result, and ends with a table.
+Runs every point of a file with every seed, each an ordinary run folder with its test result, and ends with a table and
+a report: paired differences to a base point, shares of the terms, pictures, and a page for a browser.
   recmodels ablate losses --dataset=ml-100k --epochs=50
   recmodels ablate my_points.yaml --seeds=3 --jobs=2
+  recmodels ablate my_points.yaml --seeds=3 --report --base=softmax
 
   NAME_OR_FILE       a YAML file, see below, or the name of a shipped one (properties/ablation/)
   --seeds=N          N seeds from the first one of the file on (default: those of the file, or 2020 alone)
   --jobs=J           processes at a time (default 1); each gets its share of the cores
   --threads=N        threads of each process instead
   --retry-failed     also run what failed before, after its last finished epoch
+  --report           only write the report of what is finished; nothing is run
+  --out=DIR          the report goes to DIR (default: report/ beside the runs)
+  --base=POINT       what the report compares points with (default: the first one that is no control)
   --runs_dir=DIR     the runs go to DIR/NAME-DATASET/POINT-SEED-HASH (default runs)
   --KEY=VALUE        any key of `recmodels train`, the same for all points; wins over base
 
@@ -39,7 +45,7 @@ The hash is of the values that decide a number, the split and the version. The s
 is skipped, what was interrupted goes on after its last finished epoch, also beside other processes of the same command
 on this machine. A run that fails is recorded with its error, and the next one begins.
 """
-_OWN = ("seeds", "jobs", "threads", "retry-failed")
+_OWN = ("seeds", "jobs", "threads", "retry-failed", "report", "out", "base")
 
 
 def run(arguments: Sequence[str]) -> str:
@@ -49,7 +55,7 @@ def run(arguments: Sequence[str]) -> str:
         arguments: what follows `ablate`.
 
     Returns:
-        What to print: the table, or help.
+        What to print: the table, what was written, or help.
 
     Raises:
         UserError: an option, a key or the file is wrong, the folder is of something else, or Optuna is missing.
@@ -74,6 +80,9 @@ def _parser() -> OptionParser:
     parser.add_argument("--jobs", type=positive, default=1)
     parser.add_argument("--threads", type=positive)
     parser.add_argument("--retry-failed", "--retry_failed", action="store_true")
+    parser.add_argument("--report", action="store_true")
+    parser.add_argument("--out")
+    parser.add_argument("--base")
     return parser
 
 
@@ -88,14 +97,23 @@ def _share_cores(options: argparse.Namespace) -> None:
 def _ablate(path: str, options: argparse.Namespace, overrides: dict[str, Any]) -> str:
     from recmodels.ablation.ablate import Work, ablate, failed_trials  # here, so that --help answers at once
     from recmodels.ablation.ablation_file import load_ablation
+    from recmodels.ablation.evidence import base_point
     from recmodels.ablation.points import make_plan
+    from recmodels.ablation.report import write_report
     from recmodels.ablation.table import TABLE, write_table
 
-    plan = make_plan(*load_ablation(path, overrides, options.seeds))
+    name, points = load_ablation(path, overrides, options.seeds)
+    base_point(points, options.base)
+    plan = make_plan(name, points)
+    folder = Path(options.out) if options.out else None
+    if options.report:
+        raise_all("--report", [] if plan.folder.is_dir() else [f"no runs in {plan.folder}; leave it out to run them"])
+        return f"wrote {write_report(plan, folder, options.base)}, and beside it Markdown, CSV, LaTeX and pictures"
     retried = failed_trials(plan) if options.retry_failed else frozenset()
     try:
         ablate(Work(plan, retried), options.jobs, partial(print, flush=True))  # noqa: T203
     finally:
         text = write_table(plan)
-    after = [f"this table:   {plan.folder / TABLE}", f"full tables:  recmodels report {shlex.quote(str(plan.folder))}"]
-    return "\n".join(["", text, *after])
+    page = write_report(plan, folder, options.base)
+    after = [f"this table:   {plan.folder / TABLE}", f"report:       {page}"]
+    return "\n".join(["", text, *after, f"full tables:  recmodels report {shlex.quote(str(plan.folder))}"])

@@ -142,13 +142,35 @@ def compare_rows(table: Table, against: str, metrics: Sequence[str]) -> list[Com
     """
     base = _find(table, against)
     kept = _kept(table.rows, metrics)
-    lines = [_line(row.label, _pairs(row, base), kept) for row in table.rows if row is not base]
+    lines = [compare_pairs(row.label, _pairs(row, base), kept) for row in table.rows if row is not base]
     halves = {row.label: list(zip(row.runs[::2], row.runs[1::2], strict=False)) for row in table.rows}
     return lines + [
-        _line(f"control: {label}", pairs, kept)
+        compare_pairs(f"control: {label}", pairs, kept)
         for label, pairs in halves.items()
         if 2 * len(pairs) >= FEWEST_SEEDS_OF_A_CONTROL
     ]
+
+
+def compare_pairs(label: str, pairs: Sequence[tuple[Run, Run]], metrics: Sequence[str]) -> Comparison:
+    """Ours against theirs, pair by pair; the same resamples for every metric.
+
+    Args:
+        label: of the line.
+        pairs: at least one; runs of one seed, or of different seeds where only chance is to be measured.
+        metrics: kept for each user by every run.
+
+    Raises:
+        CheckpointError: per-user metrics are absent, damaged, or of other users.
+    """
+    users = per_user(pairs[0][0].folder)["user"]
+    ours, theirs = ([_same_users(run, users) for run in side] for side in zip(*pairs, strict=True))
+    found = {
+        metric: paired_difference(_stack(ours, metric), _stack(theirs, metric), N_RESAMPLES, np.random.default_rng(0))
+        for metric in metrics
+    }
+    mine, yours = ([str(run.result["seed"]) for run in side] for side in zip(*pairs, strict=True))
+    words = ", ".join(mine) if mine == yours else f"{', '.join(mine)} against {', '.join(yours)}"
+    return Comparison(label, words, found)
 
 
 def per_user(folder: Path) -> dict[str, np.ndarray]:
@@ -203,19 +225,6 @@ def _pairs(row: Row, base: Row) -> list[tuple[Run, Run]]:
             "because runs are compared seed by seed"
         )
     return pairs
-
-
-def _line(label: str, pairs: Sequence[tuple[Run, Run]], metrics: Sequence[str]) -> Comparison:
-    """Ours against theirs, pair by pair; the same resamples for every metric."""
-    users = per_user(pairs[0][0].folder)["user"]
-    ours, theirs = ([_same_users(run, users) for run in side] for side in zip(*pairs, strict=True))
-    found = {
-        metric: paired_difference(_stack(ours, metric), _stack(theirs, metric), N_RESAMPLES, np.random.default_rng(0))
-        for metric in metrics
-    }
-    mine, yours = ([str(run.result["seed"]) for run in side] for side in zip(*pairs, strict=True))
-    words = ", ".join(mine) if mine == yours else f"{', '.join(mine)} against {', '.join(yours)}"
-    return Comparison(label, words, found)
 
 
 def _stack(runs: Sequence[dict[str, np.ndarray]], metric: str) -> np.ndarray:

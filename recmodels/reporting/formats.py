@@ -85,12 +85,13 @@ def markdown_text(text: str) -> str:
     return "".join(f"\\{sign}" if sign in "|*<`" else sign for sign in text)
 
 
-def _latex_text(text: str) -> str:
+def latex_text(text: str) -> str:
+    """A text that LaTeX shows as it is."""
     return "".join(_TEX.get(sign, sign) for sign in text)
 
 
 _MARKDOWN = _Style("**{}**", "<u>{}</u>", markdown_text)
-_LATEX = _Style(r"\textbf{{{}}}", r"\underline{{{}}}", _latex_text)
+_LATEX = _Style(r"\textbf{{{}}}", r"\underline{{{}}}", latex_text)
 
 
 def to_markdown(page: Page, folder: Path) -> str:
@@ -212,12 +213,13 @@ def _difference_frame(differences: Sequence[Comparison]) -> pd.DataFrame:
 
 
 def _difference(found: Difference) -> str:
-    mean, low, high = map(_signed, (found.mean, found.low, found.high))
+    mean, low, high = map(signed, (found.mean, found.low, found.high))
     relative = _NOTHING if math.isnan(found.relative) else f"{found.relative:+.1%}"
     return f"{mean} [{low}, {high}], {relative}, {_p_value(found.p_value)}"
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """A difference of metrics, with its sign."""
     return f"{'-' if value < 0 else '+'}{figure(abs(value))}"
 
 
