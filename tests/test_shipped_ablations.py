@@ -104,6 +104,7 @@ def test_words_of_the_diary_mean_the_same_in_all_rows() -> None:
         "1e-8ot": ("ot_weight", 1e-8),
         "1e-7ot": ("ot_weight", 1e-7),
         "1-cd": ("ot_cost", "cosine"),
+        "_nc": ("ot_cost_temperature", 0.1),
         "_5k1": ("ot_hop1", 5),
         "_10k2": ("ot_hop2", 10),
         "z1:-2": ("ot_view_a", "hop:-2"),
