@@ -157,8 +157,8 @@ def test_a_model_that_is_fitted_at_once_has_no_settings_of_training() -> None:
         write_run(f"runs/{model}/1", 0.2, model=model, **training)
         write_run(f"runs/{model}/2", 0.2, model=model, seed=1, **training | {"epochs": 9, "learning_rate": 0.1})
     assert [(row.label, len(row.runs)) for row in only_table("runs").rows] == [
-        ("EASE, n_layers 3", 2),
-        ("GFCF, n_layers 3", 2),
+        ("EASE", 2),
+        ("GFCF", 2),
         ("NCL, epochs 300, n_layers 3", 1),
         ("NCL, epochs 500, n_layers 2", 1),
     ]

@@ -3,6 +3,7 @@
 import json
 import math
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations, groupby
 from typing import Any, NamedTuple
@@ -23,16 +24,13 @@ class Row(NamedTuple):
         name: the name they were kept under, or their model.
         settings: the values in which the rows of the table differ, as text.
         runs: by ascending seed.
+        label: unique in a table: the name, with the settings where another row has the same name.
     """
 
     name: str
     settings: str
     runs: tuple[Run, ...]
-
-    @property
-    def label(self) -> str:
-        """Name and settings: unique in a table."""
-        return f"{self.name}, {self.settings}" if self.settings else self.name
+    label: str
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -171,8 +169,10 @@ def _rows(runs: Sequence[Run]) -> tuple[Row, ...]:
         model, given = group[0].result["model"], group[0].settings
         text = ", ".join(f"{key} {given[key].strip(chr(34))}" for key in sorted(shown & given.keys()))
         by_seed = sorted(group, key=lambda run: int(run.result["seed"]))
-        rows.append(Row(names[0] if names else model, text, tuple(by_seed)))
-    return tuple(sorted(rows, key=lambda row: (row.name, row.settings)))
+        rows.append((names[0] if names else model, text, tuple(by_seed)))
+    n_rows = Counter(name for name, _, _ in rows)
+    labeled = [(*row, row[0] if n_rows[row[0]] == 1 else ", ".join(filter(None, row[:2]))) for row in rows]
+    return tuple(Row(*row) for row in sorted(labeled, key=lambda row: row[:2]))
 
 
 def _differing(runs: Sequence[Run]) -> set[str]:
