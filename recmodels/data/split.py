@@ -67,7 +67,7 @@ def split(config: RecboleConfig, dataset: Dataset, split_seed: int) -> Splits:
     # Where items may be met again only the row's own positive is no negative, which RecBole's sampler knows.
     if negatives is not None and not config["repeatable"]:
         negatives = NegativeItems(negatives, parts[0])
-    make_train = LOADERS[config["train_batch_unit"]]
+    make_train = LOADERS[config["train_batch_unit"] or "interactions"]  # RecBole's own configurations lack the key
     train = make_train(config, parts[0], negatives, shuffle=bool(config["shuffle"]))
     valid, test = (FullSortEvalDataLoader(config, parts[i], samplers[i], shuffle=False) for i in (1, 2))
     return Splits(train, valid, test, sha256, whole)
