@@ -136,8 +136,11 @@ def outer_layers(source: Sequence[str] | Mapping[str, Any]) -> tuple[list[Layer]
     else:
         label, (overrides, problems) = "command line", read_argv(source)
     paths = overrides.pop("config_files", None) or []
-    layers = []
-    for path in [paths] if isinstance(paths, (str, Path)) else paths:
+    paths, layers = [paths] if isinstance(paths, (str, Path)) else paths, []
+    if not isinstance(paths, (list, tuple)) or not all(isinstance(path, (str, Path)) for path in paths):
+        problems.append(f"config_files: expected paths or names of shipped presets, got {paths!r}")
+        paths = []
+    for path in paths:
         try:
             layers.append(load_named(str(path), "preset"))
         except ParamError as error:
@@ -152,6 +155,9 @@ def _names(outer: Sequence[Layer], models: Mapping[str, type[Params]]) -> tuple[
     problems: list[str] = []
     if model is None:
         problems.append(f"model: no value; write --model=NAME with one of {', '.join(models)}")
+    elif not isinstance(model, str):
+        problems.append(f"model: expected the name of one, got {model!r}")
+        model = None
     elif model not in models:
         problems.append(f"model: unknown model {model!r}, expected one of {', '.join(models)}{nearest(model, models)}")
     if dataset is None:

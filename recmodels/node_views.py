@@ -106,7 +106,8 @@ class AttentionView(nn.Module):
 class NoiseView(nn.Module):
     """The mean of hops `first` to `last`, both included, of the encoder with noise on every hop after the first.
 
-    The noise is drawn anew at every call. Cost and memory are those of `last` propagations of the whole graph.
+    The noise is drawn anew at every call, and so are the edges that the encoder's `edge_dropout` leaves out, which are
+    others than those of the encoding. Cost and memory are those of `last` propagations of the whole graph.
 
     Args:
         encoder: the view that is perturbed; its adjacency and aggregation are used.

@@ -228,7 +228,7 @@ def test_a_run_is_in_one_process_at_a_time_and_free_when_its_lock_is(tmp_path: P
     assert [found.point for found, _ in (first, second)] == ["plain", "deep"]
     assert one.claim() is None
     assert one.has_running()
-    second[1].lock.release()  # what the kernel does when a process is killed
+    second[1].lock.lock.release()  # what the kernel does when a process is killed
     again = one.claim()
     assert again is not None
     assert (again[0].point, again[1].trial.number) == ("deep", second[1].trial.number)
@@ -257,11 +257,35 @@ def test_a_run_that_ends_its_processes_is_given_up(tmp_path: Path) -> None:
     assert [len(found) for found in finished_runs(plan).values()] == [1, 0, 1]
 
 
+def test_interruptions_are_no_deaths(tmp_path: Path) -> None:
+    plan = make(tmp_path, "points: {only: {}}")
+
+    def interrupt(resolved: Resolved, folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    for _ in range(5):
+        with pytest.raises(KeyboardInterrupt):
+            work(plan, interrupt)
+    runner, folders = counted()
+    work(plan, runner)
+    assert folders == [plan.runs[0].folder_name]
+    assert failed_trials(plan) == frozenset()
+
+
+def test_a_damaged_result_is_run_again(tmp_path: Path) -> None:
+    plan = make(tmp_path, "points: {only: {}}")
+    work(plan, pretend)
+    (plan.folder / plan.runs[0].folder_name / "result.json").write_text("garbage")
+    runner, folders = counted()
+    work(plan, runner)
+    assert folders == [plan.runs[0].folder_name]
+
+
 def test_trials_of_other_versions_of_the_file_are_left_alone(tmp_path: Path) -> None:
     old = make(tmp_path, "points: {gone: {n_layers: 1}}")
     left = GridStudy(old).claim()
     assert left is not None
-    left[1].lock.release()
+    left[1].lock.lock.release()
     plan = make(tmp_path, "points: {plain: {}}")
     runner, folders = counted()
     work(plan, runner)

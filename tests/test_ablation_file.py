@@ -256,3 +256,27 @@ def test_shipped_ablations_are_valid_and_found_by_name() -> None:
         assert len(load_ablation(name, {})[1]) > 1
     with pytest.raises(ParamError, match=r"^lossse: cannot be read: .*; shipped ablations: .*; did you mean 'losses'"):
         load_ablation("lossse", {})
+
+
+def test_what_no_training_of_a_model_can_do_is_a_problem_of_the_file(tmp_path: Path) -> None:
+    text = """\
+base: {model: LightGCN, weight_average: 0.9, train_batch_unit: users}
+points: {fine: {}, ease: {model: EASE}, sampled: {rec_loss: sampled_softmax}, odd: {model: [1]}}
+"""
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ParamError) as caught:
+        load_ablation(str(tmp_path / "a.yaml"), {}, 100_000_000_000)
+    for part in (
+        "point ease: weight_average: got 0.9, expected 0.0",
+        "point sampled: train_batch_unit: got 'users' beside rec_loss 'sampled_softmax'",
+        "point odd: model: expected the name of one, got [1]",
+        "--seeds: expected a count from 1 to 1000",
+    ):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("base", ["{model: [1]}", "{model: LightGCN, config_files: 3}"])
+def test_a_base_of_odd_values_is_refused_in_words(tmp_path: Path, base: str) -> None:
+    (tmp_path / "a.yaml").write_text(f"base: {base}\npoints: {{a: {{}}}}\n")
+    with pytest.raises(ParamError, match="expected the name of one|config_files: expected paths"):
+        load_ablation(str(tmp_path / "a.yaml"), {})

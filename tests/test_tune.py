@@ -223,7 +223,7 @@ def test_a_trial_is_in_one_process_at_a_time_and_free_when_its_lock_is(tmp_path:
     assert second is not None
     assert (first.trial.number, second.trial.number) == (0, 1)
     assert one.claim(2) is None
-    second.lock.release()  # what the kernel does when a process is killed
+    second.lock.lock.release()  # what the kernel does when a process is killed
     again = one.claim(2)
     assert again is not None
     assert again.trial.number == 1

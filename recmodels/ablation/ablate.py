@@ -3,6 +3,7 @@
 import errno
 import logging
 import multiprocessing
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -83,10 +84,14 @@ class Work:
         begun = [*claim.trial.user_attrs.get(BEGUN, []), n_done]
         claim.trial.set_user_attr(BEGUN, begun)
         if begun.count(n_done) > _MOST_DEATHS:  # it would end every process that takes it
-            return f"{_MOST_DEATHS} processes ended without an error after {n_done} epochs, say for lack of memory"
+            deaths = f"{_MOST_DEATHS} processes ended without an error after {n_done} epochs, say for lack of memory"
+            return f"{deaths}; --retry-failed tries it again"
         try:
             with kept_off_the_terminal():
                 self.runner(resolve_train(run.values), folder)
+        except KeyboardInterrupt:  # a person ended it, so it is no death
+            claim.trial.set_user_attr(BEGUN, begun[:-1])
+            raise
         except Exception as error:  # nearly anything, and the other points are to go on
             if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
                 raise
@@ -155,6 +160,7 @@ def _together(work: Work, n_jobs: int, board: Board) -> None:
 
 def _do_in_child(work: Work) -> None:
     logging.captureWarnings(True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # how the parent ends it: an interruption, no death
     try:
         work.do()
     except KeyboardInterrupt:

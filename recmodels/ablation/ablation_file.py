@@ -10,7 +10,7 @@ from recmodels.ablation.point_keys import LARGEST_SEED, OF_A_POINT, key_problem,
 from recmodels.ablation.points import Point
 from recmodels.config import Resolved, outer_layers, read_layers
 from recmodels.data_params import DataParams
-from recmodels.experiments.session import DEFAULTS, PARAMS, deciding_values
+from recmodels.experiments.session import DEFAULTS, PARAMS, deciding_values, training_problems
 from recmodels.layers import Layer, load_named, merge
 from recmodels.params import nearest, raise_all
 from recmodels.run_params import RunParams
@@ -62,10 +62,13 @@ def load_ablation(path: str, given: Mapping[str, Any], n_seeds: int | None = Non
     problems += found
     shared = {"seeds": values.get("seeds", [_FIRST_SEED])}
     problems += more_problems(shared)
+    problems += [f"--{text}" for text in more_problems({} if n_seeds is None else {"seeds": n_seeds})]
     resolved, found = _resolve_all(values.get("base"), drafts, {k: v for k, v in given.items() if k not in _NOT_GIVEN})
     problems += found
     for name, draft in drafts.items():
-        problems += [f"point {name}: {text}" for text in (*more_problems(draft.more), *_control_problems(name, drafts))]
+        in_training = training_problems(resolved[name]) if name in resolved else []
+        found = [*more_problems(draft.more), *_control_problems(name, drafts), *in_training]
+        problems += [f"point {name}: {text}" for text in found]
     raise_all(path, problems + list(_twins({name: resolved[name] for name in drafts if name in resolved})))
     points = [_point(name, drafts, resolved, shared, n_seeds) for name in drafts]
     raise_all(path, list(_seed_problems(points)))
@@ -127,6 +130,8 @@ def _key_of(problem: str) -> str:
 def _resolve(below: list[Layer], own: dict[str, Any]) -> tuple[Resolved | None, list[str]]:
     """A point over base; if it has another model, base's keys that only base's model has are left out."""
     model, chosen = merge(below)[0].get("model"), own.get("model")
+    if not isinstance(model, str) or not isinstance(chosen, str):
+        return read_layers([*below, Layer("", own)], PARAMS)
     if chosen != model and model in PARAMS and chosen in PARAMS:
         kept = {*PARAMS[chosen].keys(), *RunParams.keys(), *DataParams.keys()}
         foreign = set(PARAMS[model].keys()) - kept

@@ -7,7 +7,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from recmodels.ablation.points import Plan, PointRun
 from recmodels.data.evaluation import is_smaller_better
-from recmodels.experiments.folder import RESULT
+from recmodels.experiments.run import stored_result
 from recmodels.tuning.study import Claim, SharedStudy, study_lock
 
 KEY = "key"  # attribute of a trial: that of its run
@@ -50,7 +50,7 @@ class GridStudy(SharedStudy):
             key: trial
             for key, trial in self.latest().items()
             if (trial.state == TrialState.FAIL and trial.number not in self._retried)
-            or (trial.state == TrialState.COMPLETE and (folders[key] / RESULT).is_file())
+            or (trial.state == TrialState.COMPLETE and stored_result(folders[key]) is not None)
         }
 
     def has_running(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import recmodels
 from recmodels.config import Resolved
-from recmodels.experiments.folder import RESULT
+from recmodels.experiments.run import stored_result
 from recmodels.experiments.session import identity_of, split_fingerprint
 from recmodels.reporting.finished import Run, read_runs
 
@@ -140,7 +140,7 @@ def finished_runs(plan: Plan) -> dict[str, list[Run]]:
         CheckpointError: files of a finished run are damaged.
     """
     folders = plan.folders()
-    done = [run for run in plan.runs if (folders[run.key] / RESULT).is_file()]
+    done = [run for run in plan.runs if stored_result(folders[run.key]) is not None]
     read = {run.folder: run for run in read_runs([folders[run.key] for run in done])[0]} if done else {}
     found: dict[str, list[Run]] = {point.name: [] for point in plan.points}
     for run in done:

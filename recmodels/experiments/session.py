@@ -16,6 +16,7 @@ from recmodels.data.split import Splits, split
 from recmodels.errors import ParamError
 from recmodels.experiments.folder import CONFIG, existing_run_folder
 from recmodels.models import FILTERS, MODELS
+from recmodels.params import raise_all
 from recmodels.training.baselines import BASELINES, FITTED, baseline_class, recbole_values, with_train_loader
 
 DEFAULTS = {"model": "NCL_OT", "dataset": "ml-100k"}
@@ -24,6 +25,11 @@ PARAMS = {name: model.Params for name, model in (MODELS | FILTERS).items()} | BA
 NO_NUMBER = frozenset(
     ("data_path", "runs_dir", "show_progress", "state", "use_gpu", "gpu_id", "guard_replay")
     + ("metric_decimal_place", "loss_decimal_place", "eval_batch_bytes", "eval_batch_size")
+)
+
+_SAMPLED_BY_USERS = (
+    "train_batch_unit: got 'users' beside rec_loss 'sampled_softmax', whose correction needs a batch drawn from the "
+    "interactions; choose 'interactions', or rec_loss: softmax, which is cheap by users"
 )
 
 
@@ -69,7 +75,7 @@ def prepare(resolved: Resolved) -> Session:
             has a weight, or a guard is set that the model's training does not know.
         DataError: the data set is absent or malformed.
     """
-    _check_loop(resolved)
+    raise_all("configuration", training_problems(resolved))
     _make_deterministic(resolved.run.reproducibility)
     model_class, config, splits = _load(resolved)
     if resolved.model in BASELINES:
@@ -115,19 +121,18 @@ def resolve_run(run_dir: str) -> Resolved:
     return resolve({"config_files": [str(folder / CONFIG)]}, PARAMS)
 
 
-def _check_loop(resolved: Resolved) -> None:
-    """Refuses what only our training loop can do."""
+def training_problems(resolved: Resolved) -> list[str]:
+    """Keys of the run that the model's training cannot do, told without data."""
     if resolved.model in MODELS:
-        return
+        is_sampled = resolved.values.get("rec_loss") == "sampled_softmax"
+        return [_SAMPLED_BY_USERS] if is_sampled and resolved.run.train_batch_unit == "users" else []
     expected = {"guard_nonfinite": "raise", "weight_average": 0.0}
-    found = [
+    return [
         f"{key}: got {got!r}, expected {want!r}: {resolved.model} is not trained by the loop that has this; that loop "
         f"trains {', '.join(MODELS)}"
         for key, want in expected.items()
         if (got := getattr(resolved.run, key)) != want
     ]
-    if found:
-        raise ParamError("\n".join(found))
 
 
 def _make_deterministic(wanted: bool) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import optuna
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -30,11 +30,11 @@ class Claim(NamedTuple):
 
     Attributes:
         trial: as Optuna knows it; of a search, with the sampler of its own number.
-        lock: held.
+        lock: held; a context that releases it.
     """
 
     trial: optuna.Trial
-    lock: FileLock
+    lock: AcquireReturnProxy
 
 
 class SharedStudy:
@@ -98,12 +98,10 @@ class SharedStudy:
         """A trial of this process."""
         return optuna.Trial(self._study, trial_id)
 
-    def _lock(self, number: int) -> FileLock | None:
-        """The lock of a trial, held; None while another process holds it."""
-        lock = FileLock(self.folder / LOCKS / f"trial-{number:04d}")
+    def _lock(self, number: int) -> AcquireReturnProxy | None:
+        """The lock of a trial, held until the context that it is ends; None while another process holds it."""
         with suppress(Timeout):
-            lock.acquire(timeout=0)
-            return lock
+            return FileLock(self.folder / LOCKS / f"trial-{number:04d}").acquire(timeout=0)
         return None
 
 
