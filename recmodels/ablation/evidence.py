@@ -9,7 +9,13 @@ from recmodels.ablation.points import Plan, Point, finished_runs
 from recmodels.ablation.table import shown_metrics
 from recmodels.data.evaluation import is_smaller_better
 from recmodels.errors import CheckpointError, ParamError
-from recmodels.reporting.comparison import FEWEST_SEEDS_OF_A_CONTROL, Comparison, Difference, compare_pairs, per_user
+from recmodels.reporting.comparison import (
+    FEWEST_SEEDS_OF_A_CONTROL,
+    Comparison,
+    Difference,
+    common_metrics,
+    compare_pairs,
+)
 from recmodels.reporting.corrections import holm
 from recmodels.reporting.epochs import mean_at_best
 from recmodels.reporting.finished import Run
@@ -149,8 +155,8 @@ def _differences(
     if not pairs:
         return {}, "not compared: no finished seed in common"
     try:
-        kept = [m for m in metrics if all(m in per_user(run.folder) for pair in pairs for run in pair)]
-        found: Comparison = compare_pairs(label, pairs, kept)
+        common = common_metrics([run for pair in pairs for run in pair])
+        found: Comparison = compare_pairs(label, pairs, [metric for metric in metrics if metric in common])
     except CheckpointError as error:
         return {}, f"not compared: {error}"
     return found.by_metric, ""

@@ -202,10 +202,18 @@ def _find(table: Table, name: str) -> Row:
     return named[0]
 
 
+def common_metrics(runs: Sequence[Run]) -> set[str]:
+    """What every one of some runs has for each user, `user` among it.
+
+    Raises:
+        CheckpointError: as `per_user`.
+    """
+    return set.intersection(*(set(per_user(run.folder)) for run in runs))
+
+
 def _kept(rows: Sequence[Row], metrics: Sequence[str]) -> list[str]:
     """Those metrics that every run has for each user."""
-    runs = [run for row in rows for run in row.runs]
-    found = set.intersection(*(set(per_user(run.folder)) for run in runs))
+    found = common_metrics([run for row in rows for run in row.runs])
     kept = [metric for metric in metrics if metric in found]
     if not kept:
         raise CheckpointError(

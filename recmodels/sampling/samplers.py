@@ -61,7 +61,24 @@ class HopSampler:
 
 
 @dataclass(frozen=True, eq=False)
-class BfsSampler:
+class _StepSampler:
+    """What takes up to `size` nodes, going from node to neighborhood."""
+
+    graph: BipartiteGraph = field(repr=False)
+    size: int
+    near: str = "adjacency"
+
+    def __post_init__(self) -> None:
+        _require(type(self).__name__, "size", self.size, 1)
+        _ = self._neighborhood  # an unknown name is refused here, not at the first draw
+
+    @cached_property
+    def _neighborhood(self) -> Neighborhood:
+        return neighborhood(self.graph, self.near)
+
+
+@dataclass(frozen=True, eq=False)
+class BfsSampler(_StepSampler):
     """A center and the nodes around it, breadth first, up to `size` nodes.
 
     A hop is taken whole while it fits; the hop that does not fit is subsampled, uniformly or, for `near: count`, by
@@ -78,18 +95,6 @@ class BfsSampler:
     Raises:
         ParamError: `size` is out of range, or `near` is unknown.
     """
-
-    graph: BipartiteGraph = field(repr=False)
-    size: int
-    near: str = "adjacency"
-
-    def __post_init__(self) -> None:
-        _require("BfsSampler", "size", self.size, 1)
-        _ = self._neighborhood  # an unknown name is refused here, not at the first draw
-
-    @cached_property
-    def _neighborhood(self) -> Neighborhood:
-        return neighborhood(self.graph, self.near)
 
     def __call__(self, centers: Tensor, generator: Generator) -> Subgraphs:
         """One subgraph of S = size places, nearer hops first, around each center of (B,) int64; they may repeat."""
@@ -117,7 +122,7 @@ class BfsSampler:
 
 
 @dataclass(frozen=True, eq=False)
-class WalkSampler:
+class WalkSampler(_StepSampler):
     """A center and the first distinct nodes that a random walk from it visits, up to `size` nodes.
 
     The walk makes `STEPS_PER_PLACE * (size - 1)` steps, each to a single draw from the neighborhood of the node it is
@@ -133,18 +138,6 @@ class WalkSampler:
     Raises:
         ParamError: `size` is out of range, or `near` is unknown.
     """
-
-    graph: BipartiteGraph = field(repr=False)
-    size: int
-    near: str = "adjacency"
-
-    def __post_init__(self) -> None:
-        _require("WalkSampler", "size", self.size, 1)
-        _ = self._neighborhood  # an unknown name is refused here, not at the first draw
-
-    @cached_property
-    def _neighborhood(self) -> Neighborhood:
-        return neighborhood(self.graph, self.near)
 
     def __call__(self, centers: Tensor, generator: Generator) -> Subgraphs:
         """One subgraph of S = size places, in the order of the visits, around each center of (B,) int64."""
