@@ -22,6 +22,7 @@ METRICS = (
     "TailPercentage",
 )
 LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")
+LARGEST_SEED = 2**32 - 1  # numpy takes no larger one
 _DICTS_OF_EVALUATION = ("split", "order", "group_by", "mode")
 _RANKING_REASON = "sampled or labeled metrics do not rank models consistently; use full"
 
@@ -30,8 +31,8 @@ _RANKING_REASON = "sampled or labeled metrics do not rank models consistently; u
 class RunParams(Params):
     """How a run is seeded, trained, evaluated, guarded and stored. Values: `properties/overall.yaml`."""
 
-    seed: int = param(ge=0, le=2**32 - 1, doc="seed of everything but the split")
-    split_seed: int = param(ge=0, le=2**32 - 1, doc="seed of the split")
+    seed: int = param(ge=0, le=LARGEST_SEED, doc="seed of everything but the split")
+    split_seed: int = param(ge=0, le=LARGEST_SEED, doc="seed of the split")
     reproducibility: bool = param(doc="deterministic kernels")
     use_gpu: bool = param(doc="whether to use a GPU when there is one")
     gpu_id: str = param(doc="one device, empty for the CPU")

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from recmodels.ablation.grid import expand
-from recmodels.ablation.point_keys import LARGEST_SEED, OF_A_POINT, key_problem, more_problems, read_seeds
+from recmodels.ablation.point_keys import OF_A_POINT, key_problem, more_problems, read_seeds
 from recmodels.ablation.points import Point
 from recmodels.config import Resolved, outer_layers, read_layers
 from recmodels.data_params import DataParams
 from recmodels.experiments.session import DEFAULTS, PARAMS, deciding_values, training_problems
 from recmodels.layers import Layer, load_named, merge
 from recmodels.params import nearest, raise_all
-from recmodels.run_params import RunParams
+from recmodels.run_params import LARGEST_SEED, RunParams
 
 CONTROL_STEP = 1000  # between the seeds of a point and those of its control, which more seeds do not reach
 _KEYS = ("base", "points", "grid", "seeds")

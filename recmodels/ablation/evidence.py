@@ -173,7 +173,7 @@ def _halves(base: Point, runs: Sequence[Run], metrics: Sequence[str]) -> Line | 
 
 
 def _corrected(lines: Sequence[Line], metrics: Sequence[str]) -> list[Line]:
-    """With adjusted p-values: over all points for each metric; a control, of which there is one, is left as it is."""
+    """With adjusted p-values: over all points for each metric; controls are left as they are."""
     adjusted: dict[str, dict[str, float | None]] = {line.name: {} for line in lines}
     for metric in metrics:
         raw = {line.name: line.differences[metric].p_value for line in lines if metric in line.differences}

@@ -4,12 +4,11 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from recmodels.run_params import METRICS
+from recmodels.run_params import LARGEST_SEED, METRICS
 from recmodels.tuning.space_file import DATA_KEYS, MACHINE_KEYS, SCALE_KEYS
 from recmodels.typed_values import nearest
 
 OF_A_POINT = ("reported", "note", "control_of", "seeds")
-LARGEST_SEED = 2**32 - 1
 _MOST_SEEDS = 1000
 _EXPECTED_SEEDS = f"expected a count from 1 to {_MOST_SEEDS}, or a list of whole numbers from 0 to {LARGEST_SEED}"
 

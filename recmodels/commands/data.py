@@ -7,9 +7,8 @@ from pathlib import Path
 
 from recmodels.commands.options import OptionParser
 from recmodels.errors import DataError, ParamError
+from recmodels.run_params import LARGEST_SEED
 from recmodels.typed_values import nearest
-
-_LARGEST_SEED = 2**32 - 1  # as in a run
 
 _USAGE = """\
 usage: recmodels data COMMAND ...
@@ -175,8 +174,8 @@ def _finite(text: str) -> float:
 
 def _seed(text: str) -> int:
     number = int(text)
-    if not 0 <= number <= _LARGEST_SEED:
-        raise argparse.ArgumentTypeError(f"got {text}, expected a whole number from 0 to {_LARGEST_SEED}")
+    if not 0 <= number <= LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"got {text}, expected a whole number from 0 to {LARGEST_SEED}")
     return number
 
 
