@@ -4,8 +4,8 @@ import time
 from pathlib import Path
 
 from benchmarks.side import Head, Settings, Side, synchronize
-from recmodels.experiments.run import make_trainer
 from recmodels.experiments.session import prepare
+from recmodels.experiments.trainers import make_trainer
 
 
 class OurSide(Side):

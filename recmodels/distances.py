@@ -24,7 +24,7 @@ class Clouds(NamedTuple):
     mask: Tensor | None = None
     adjacency: Tensor | None = None
 
-    def rows(self, rows: slice) -> "Clouds":
+    def rows(self, rows: slice | Tensor) -> "Clouds":
         """Some of the clouds."""
         return Clouds(*(None if field is None else field[rows] for field in self))  # type: ignore[arg-type]
 
@@ -44,6 +44,12 @@ class Distances(NamedTuple):
 
     values: dict[str, Tensor]
     marginal_error: Tensor
+
+    def columns(self, chosen: int | slice) -> "Distances":
+        """Some of K columns, or one without its axis."""
+        return Distances(
+            {name: value[:, chosen] for name, value in self.values.items()}, self.marginal_error[:, chosen]
+        )
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,11 @@ class Geometry:
         """Cost of a matrix of cosines, or of 0/1 edges read as such; (B, n, m)."""
         cost = cosine_to_cost(similarity, self.cost, self.temperature, masks)
         return threshold_cost(cost, self.threshold, self.scope, masks)
+
+    @property
+    def is_of_batch(self) -> bool:
+        """Whether a cost depends on all problems that are looked at together."""
+        return self.scope == "batch"
 
     @property
     def bound(self) -> float:
@@ -139,11 +150,14 @@ class TransportDistance:
         values = {name: value.view(others.shape) for name, value in distances.values.items()}
         return Distances(values, distances.marginal_error.view(others.shape))
 
+    def wasserstein_plan(self, left: Clouds, right: Clouds) -> tuple[Tensor, Plan]:
+        """Cost (B, S, S) between the nodes of each left cloud and of its right one, and the plan; for a look at them."""
+        masks = _masks(left, right, None)
+        cost = masks.clean(self.geometry.of_cosine(_similarity(left.x, right.x, None), masks))
+        return cost, wasserstein(cost, self.solver, masks)[1]
+
     def _distances(self, left: Clouds, right: Clouds, others: Tensor | None) -> Distances:
-        masks = Masks(
-            None if left.mask is None else _repeated(left.mask, others),
-            None if right.mask is None else _chosen(right.mask, others),
-        )
+        masks = _masks(left, right, others)
         values, plans = {}, []
         if self.has_wasserstein or (self.gromov and self.gromov.traced_on == "wasserstein"):
             cost = self.geometry.of_cosine(_similarity(left.x, right.x, others), masks)
@@ -158,6 +172,12 @@ class TransportDistance:
             plans.append(plan)
             values["gromov"] = value
         return Distances(values, torch.stack([plan.marginal_error for plan in plans]).amax(0))
+
+
+def _masks(left: Clouds, right: Clouds, others: Tensor | None) -> Masks:
+    """Valid places of each pair's rows and columns."""
+    rows = None if left.mask is None else _repeated(left.mask, others)
+    return Masks(rows, None if right.mask is None else _chosen(right.mask, others))
 
 
 def _similarity(x: Tensor, y: Tensor, others: Tensor | None) -> Tensor:

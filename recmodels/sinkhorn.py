@@ -110,20 +110,23 @@ def sinkhorn_scaling(cost: Tensor, epsilon: float, n_iters: int, masks: Masks = 
         kernel = (masks.clean(cost) / -epsilon).exp()
         a, b = (log_uniform(mask, like).exp() for mask, like in _sides(cost, masks))
         # Padding has no mass, so no plan; but where a whole side has none, 0 / 0 was computed.
-        plan = masks.clean(_scaled(kernel, a, b.mT.contiguous(), n_iters))
+        plan = masks.clean(_scaled(kernel, a, b, n_iters))
     return Plan(plan, _marginal_error(plan.detach(), a, b), n_iters)
 
 
 def _scaled(kernel: Tensor, a: Tensor, b: Tensor, n_iters: int) -> Tensor:
-    """Kernel (B, n, m) scaled to the masses a (B, n, 1) and b (B, m, 1).
+    """Kernel (B, n, m) scaled to the masses a (B, n, 1) and b (B, 1, m).
 
-    MKL's batched products leave a problem to one core; the column update reads its own copy of the kernel in order.
+    Many small problems: with the problems last, sums run over as many of them at once as a register holds, which takes
+    half the time of batched products. Rows and columns have a copy of the kernel each, to be summed over the middle.
     """
-    transposed, v = kernel.mT.contiguous(), b
+    by_row, by_column = kernel.permute(1, 2, 0).contiguous(), kernel.permute(2, 1, 0).contiguous()
+    rows, columns = a[:, :, 0].T.contiguous(), b[:, 0].T.contiguous()
+    v = columns
     for _ in range(n_iters):
-        u = a / torch.bmm(kernel, v)
-        v = b / torch.bmm(transposed, u)
-    return u * kernel * v.mT
+        u = rows / (by_row * v).sum(1)
+        v = columns / (by_column * u).sum(1)
+    return u.T.unsqueeze(-1) * kernel * v.T.unsqueeze(-2)
 
 
 class _Step(NamedTuple):

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from recmodels.experiments.folder import CONFIG
-from recmodels.experiments.run import make_trainer
 from recmodels.experiments.session import PARAMS, Session, prepare, resolve_train
+from recmodels.experiments.trainers import make_trainer
 from recmodels.files import write_text
 from recmodels.training.callbacks import Callback, EpochLog, Step
 from recmodels.training.trainer import Trainer

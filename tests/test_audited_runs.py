@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from recmodels.experiments import run
+from recmodels.experiments import trainers
 from recmodels.training.audit import AuditError
 from tests.runs import Started, start
 
@@ -37,7 +37,7 @@ def broken(root: Path, **overrides: Any) -> Started:  # noqa: ANN401
     started = start(root, "broken", **overrides)
     model: Any = started.session.model
     model.table = Broken(model.table)
-    return Started(started.session, run.make_trainer(started.session, root / "broken"))
+    return Started(started.session, trainers.make_trainer(started.session, root / "broken"))
 
 
 def test_the_audit_finds_a_plain_tensor_a_dict_of_parameters_and_a_detached_branch(tmp_path: Path) -> None:

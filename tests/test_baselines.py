@@ -16,8 +16,9 @@ from recbole.trainer import RecVAETrainer
 
 from recmodels.data.split import interactions
 from recmodels.errors import NonFiniteError, ParamError, TrainingError
-from recmodels.experiments.run import evaluate, evaluate_unsaved, resume, stored_result, train, trainer_of
+from recmodels.experiments.run import evaluate, evaluate_unsaved, resume, stored_result, train
 from recmodels.experiments.session import Session, prepare, resolve_train
+from recmodels.experiments.trainers import trainer_of
 from recmodels.models import FILTERS, MODELS
 from recmodels.training import checkpoint
 from recmodels.training.arrays import from_plain, to_plain

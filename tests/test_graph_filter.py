@@ -12,8 +12,9 @@ from torch.testing import assert_close
 
 from recmodels.data.split import interactions
 from recmodels.errors import CheckpointError, ParamError
-from recmodels.experiments.run import evaluate, resume, stored_result, train, trainer_of
+from recmodels.experiments.run import evaluate, resume, stored_result, train
 from recmodels.experiments.session import Session, prepare, resolve_train
+from recmodels.experiments.trainers import trainer_of
 from recmodels.filters import plateau
 from recmodels.layers import load_layer, properties_root
 from recmodels.models import FILTERS, GFCF, ChebyCF, GraphFilter

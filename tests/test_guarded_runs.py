@@ -13,7 +13,7 @@ from torch import Tensor
 
 from recmodels import cli
 from recmodels.errors import NonFiniteError
-from recmodels.experiments import run
+from recmodels.experiments import trainers
 from recmodels.experiments.session import Session
 from recmodels.layers import parse_argv
 from recmodels.models import GraphRecommender
@@ -288,11 +288,11 @@ def test_a_run_resumed_after_a_rollback_equals_the_undisturbed_one(tmp_path: Pat
 def test_the_command_line_stops_with_one_message_and_code_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def poisoned(session: Session, folder: Path, make: Any = run.make_trainer) -> Trainer:  # noqa: ANN401
+    def poisoned(session: Session, folder: Path, make: Any = trainers.make_trainer) -> Trainer:  # noqa: ANN401
         poison_encoder(session.model, math.nan)
         return make(session, folder)
 
-    monkeypatch.setattr(run, "make_trainer", poisoned)
+    monkeypatch.setattr(trainers, "make_trainer", poisoned)
     assert cli.main(["train", *arguments(tmp_path, epochs=4), f"--run_dir={tmp_path / 'run'}"]) == 1
     stopped = [line for line in capsys.readouterr().err.splitlines() if line.startswith("training stopped")]
     assert len(stopped) == 1

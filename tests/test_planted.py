@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from recmodels.experiments.run import make_trainer
 from recmodels.experiments.session import Session
+from recmodels.experiments.trainers import make_trainer
 from recmodels.models import MODELS
 from recmodels.models.ranking_term import LOSSES
 from tests.worlds import chance, groups, session, top1_in_group, write_groups

@@ -16,7 +16,7 @@ import torch
 
 from recmodels import cli
 from recmodels.errors import TrainingError, UserError
-from recmodels.experiments import run
+from recmodels.experiments import run, trainers
 from recmodels.experiments.session import Session, resolve_train
 from recmodels.training import checkpoint
 from recmodels.training.callbacks import Callback, EpochLog
@@ -92,11 +92,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def interrupted(whole: Path, folder: Path, stop: Stop, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run with the settings of `whole` in `folder`, interrupted."""
 
-    def make(session: Session, at: Path, original: Any = run.make_trainer) -> Trainer:  # noqa: ANN401
+    def make(session: Session, at: Path, original: Any = trainers.make_trainer) -> Trainer:  # noqa: ANN401
         return stop.put_into(original(session, at))
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "make_trainer", make)
+        patch.setattr(trainers, "make_trainer", make)
         with pytest.raises(Interrupted):
             run.train(resolve_train(options(whole.parent, **SETTINGS)), str(folder))
     assert not (folder / "result.json").exists()
@@ -140,8 +140,8 @@ def test_a_run_interrupted_twice_ends_like_the_undisturbed_one(
 ) -> None:
     folder = interrupted(whole, tmp_path / "run", Stop(1, "between"), monkeypatch)
     with monkeypatch.context() as patch:
-        original = run.make_trainer
-        patch.setattr(run, "make_trainer", lambda session, at: Stop(3, "start").put_into(original(session, at)))
+        original = trainers.make_trainer
+        patch.setattr(trainers, "make_trainer", lambda session, at: Stop(3, "start").put_into(original(session, at)))
         with pytest.raises(Interrupted):
             run.resume(str(folder))
     run.resume(str(folder))
@@ -308,7 +308,7 @@ def test_a_folder_that_is_no_run_is_refused_by_name(
 def test_a_resumed_state_is_the_saved_one(whole: Path) -> None:
     session = run.prepare(run.resolve_run(str(whole)))
     state = checkpoint.load(whole / "last.pt", session.identity)
-    trainer = run.make_trainer(session, whole)
+    trainer = trainers.make_trainer(session, whole)
     trainer.load_state_dict(state)
     again = trainer.state_dict()
     assert again.keys() == state.keys() - session.identity.keys()

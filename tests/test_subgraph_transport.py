@@ -341,3 +341,27 @@ def test_noise_views_draw_from_the_stream_of_the_epoch_alone() -> None:
     assert terms[0] == terms[1]
     assert terms[0] != terms[2]
     assert terms[0][0] != terms[0][1]  # new noise on the same subgraphs
+
+
+def test_the_pairs_are_plans_between_the_embeddings_of_two_subgraphs() -> None:
+    world = World(ot_epsilon=0.5, ot_iters=200)
+    objective = world.start()
+    before = objective.generator.get_state()
+    left, right = torch.tensor([1, 1, 12]), torch.tensor([1, 2, 14])
+    found = objective.pairs(world.encoding, left, right, torch.Generator().manual_seed(3))
+    assert torch.equal(objective.generator.get_state(), before)
+    assert (found.left.nodes[:, 0].tolist(), found.right.nodes[:, 0].tolist()) == (left.tolist(), right.tolist())
+    assert torch.equal(found.left.nodes[0], found.right.nodes[0])
+    assert torch.equal(found.left.nodes[0], found.left.nodes[1])
+    z_a, z_b = (
+        view(world.encoding, torch.arange(world.graph.n_nodes)) for view in (objective.view_a, objective.view_b)
+    )
+    for pair in range(len(left)):
+        rows, columns = found.left.nodes[pair], found.right.nodes[pair]
+        for i, j in ((i, j) for i in range(len(rows)) for j in range(len(columns))):
+            is_valid = bool(found.left.mask[pair, i] & found.right.mask[pair, j])
+            cosine = torch.cosine_similarity(z_a[rows[i]], z_b[columns[j]], dim=0)
+            assert_close(found.cost[pair, i, j], (1 - cosine) * is_valid)
+        masses = found.plan.plan[pair]
+        assert_close(masses.sum(1), found.left.mask[pair] / found.left.mask[pair].sum().double(), atol=1e-6, rtol=0)
+        assert_close(masses.sum(0), found.right.mask[pair] / found.right.mask[pair].sum().double(), atol=1e-6, rtol=0)

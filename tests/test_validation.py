@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from recmodels.experiments.run import trainer_of
 from recmodels.experiments.session import prepare, resolve_train
+from recmodels.experiments.trainers import trainer_of
 from recmodels.training.validation import ValidatingTrainer
 from tests.runs import Recorder, options
 

@@ -1,6 +1,7 @@
 """The report of an ablation: Markdown, CSV, LaTeX, pictures, and one page for a browser."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,11 +15,14 @@ from recmodels.ablation.points import Plan
 from recmodels.ablation.sweeps import sweeps
 from recmodels.ablation.table import failed_runs
 from recmodels.data.evaluation import is_smaller_better
+from recmodels.errors import UserError
+from recmodels.experiments.example_plan import ExamplePlan, example_plans
 from recmodels.files import write_text
 from recmodels.reporting.epochs import read_epochs
 from recmodels.reporting.formats import latex_text, markdown_table, markdown_text
 from recmodels.reporting.html_page import Drawing, html_page, legend
-from recmodels.reporting.pictures import Curve, Interval, draw_curves, draw_intervals, draw_sweep
+from recmodels.reporting.pictures import Curve, Interval, draw_curves, draw_intervals, draw_plan, draw_sweep
+from recmodels.reporting.plan_svg import plan_svg
 from recmodels.reporting.svg import curves_svg, intervals_svg, sweep_svg
 
 REPORT = "report"
@@ -33,11 +37,15 @@ class _Shown(NamedTuple):
         curves: valid metric of every run with epochs.
         intervals: differences, as in the table.
         sweeps: key to curve.
+        plans: of one user's subgraph, where a run has a transport term.
+        planned: the run of those plans.
     """
 
     curves: list[Curve]
     intervals: list[Interval]
     sweeps: dict[str, Curve]
+    plans: list[ExamplePlan]
+    planned: str
 
 
 def write_report(plan: Plan, folder: Path | None = None, base: str | None = None) -> Path:
@@ -60,7 +68,7 @@ def write_report(plan: Plan, folder: Path | None = None, base: str | None = None
     evidence = weigh(plan, base)
     tables = {"Differences": evidence_frame(evidence), "Training": training_frame(evidence)}
     tables = {name: frame for name, frame in tables.items() if len(frame)}
-    shown = _Shown(_curves(evidence), _intervals(evidence), sweeps(evidence))
+    shown = _Shown(_curves(evidence), _intervals(evidence), sweeps(evidence), *_plans(evidence))
     folder.mkdir(parents=True, exist_ok=True)
     pictures = _draw(evidence, shown, folder)
     notes = failed_runs(plan, GridStudy(plan).latest())
@@ -101,6 +109,16 @@ def _interval(line: Line, evidence: Evidence) -> Interval:
     return Interval(line.name, found.mean, found.low, found.high, line.verdict, line.verdict in _FOUND)
 
 
+def _plans(evidence: Evidence) -> tuple[list[ExamplePlan], str]:
+    """Those of the first point, the base before others, that has a transport term and still has its weights."""
+    for line in sorted(evidence.lines, key=lambda line: line.name != evidence.base):
+        for run in line.runs[:1] if line.point.resolved.values.get("ot_weight") else ():
+            with suppress(UserError):  # its checkpoint was removed, or is of other data by now
+                if found := example_plans(str(run.folder)):
+                    return found, f"{line.name}, seed {run.result['seed']}"
+    return [], ""
+
+
 def _chosen(evidence: Evidence, curves: Sequence[Curve]) -> list[Curve]:
     """Those of the base, the controls and the points that are best by the valid metric."""
     sign = 1 if is_smaller_better(evidence.plan.metric) else -1
@@ -125,6 +143,9 @@ def _draw(evidence: Evidence, shown: _Shown, folder: Path) -> dict[str, str]:
         name = f"sweep-{key}.png"
         found[name] = f"test {curve.name} over {key}, bars of one deviation over seeds"
         draw_sweep(curve, key, folder / name)
+    for n, example in enumerate(shown.plans, 1):
+        found[f"plan-{n}.png"] = _plan_caption(example, shown.planned)
+        draw_plan(example.plan, example.rows, example.columns, folder / f"plan-{n}.png")
     return found
 
 
@@ -140,7 +161,15 @@ def _drawings(evidence: Evidence, shown: _Shown) -> list[Drawing]:
     for key, curve in shown.sweeps.items():
         svg = sweep_svg(curve, key, f"test {curve.name}")
         found.append(Drawing(f"Over {key}", svg, "", "Points that differ from the base in nothing else; bars: ± 1 SD."))
+    for example in shown.plans:
+        found.append(
+            Drawing("Transport plan", plan_svg(example), "", f"{_plan_caption(example, shown.planned)}; area is mass.")
+        )
     return found
+
+
+def _plan_caption(example: ExamplePlan, run: str) -> str:
+    return f"Plan of {run}: {example.title}; distance {example.distance:.3f}"
 
 
 def _forest_label(evidence: Evidence) -> str:

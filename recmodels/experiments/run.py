@@ -2,13 +2,11 @@
 
 import json
 import logging
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from recmodels.allocator import keep_freed_memory
 from recmodels.config import Resolved
 from recmodels.errors import CheckpointError, TrainingError, UserError
 from recmodels.experiments.folder import (
@@ -23,23 +21,12 @@ from recmodels.experiments.folder import (
     write_arrays,
 )
 from recmodels.experiments.lock import locked
-from recmodels.experiments.report import describe_session, describe_test, is_fitted_at_once, result, test_users
+from recmodels.experiments.report import describe_session, describe_test, result, test_users
 from recmodels.experiments.session import Session, prepare, resolve_run
+from recmodels.experiments.trainers import trainer_of
 from recmodels.files import write_text
-from recmodels.models import GraphRecommender
 from recmodels.training import checkpoint
-from recmodels.training.audit import GradientAudit
-from recmodels.training.averaging import WeightAverage
-from recmodels.training.baselines import baseline_trainer
 from recmodels.training.callbacks import Callback
-from recmodels.training.closed_form import ClosedFormTrainer, PlainTrainer, SaveBest
-from recmodels.training.curves import Curves
-from recmodels.training.early_stop import EarlyStop
-from recmodels.training.guards import NonFiniteGuard
-from recmodels.training.progress import Progress
-from recmodels.training.saving import Saving
-from recmodels.training.stall import StallGuard
-from recmodels.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -101,8 +88,8 @@ def stored_result(folder: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def evaluate(run_dir: str) -> dict[str, float]:
-    """Test metrics of a run's best checkpoint, computed anew; writes nothing.
+def restore(run_dir: str) -> Session:
+    """Data, split and model of a run, with the weights of its best epoch; writes nothing.
 
     Raises:
         UserError: it is not a run folder, or its checkpoint cannot be used, belongs to other data, or is of another
@@ -115,7 +102,17 @@ def evaluate(run_dir: str) -> dict[str, float]:
             raise UserError(f"{folder} has no {BEST} yet: no epoch is validated; --resume={folder} continues it")
         raise UserError(f"{folder} has lost its {BEST}; --resume={folder} writes it anew")
     _load_best(session, folder, (finished or {}).get("best_epoch"))
-    return trainer_of(session, folder).evaluate(session.splits.test)
+    return session
+
+
+def evaluate(run_dir: str) -> dict[str, float]:
+    """Test metrics of a run's best checkpoint, computed anew; writes nothing.
+
+    Raises:
+        UserError: as `restore`.
+    """
+    session = restore(run_dir)
+    return trainer_of(session, Path(run_dir)).evaluate(session.splits.test)
 
 
 def evaluate_untrained(resolved: Resolved, folder: Path) -> dict[str, float]:
@@ -139,59 +136,6 @@ def evaluate_unsaved(resolved: Resolved, folder: Path) -> dict[str, float]:
     session = prepare(resolved)
     session.model.fit()
     return trainer_of(session, folder).evaluate(session.splits.test)
-
-
-def trainer_of(session: Session, folder: Path) -> Trainer | PlainTrainer:
-    """The trainer of any session: ours, RecBole's for its own models, or a fit at once."""
-    if isinstance(session.model, GraphRecommender):
-        return make_trainer(session, folder)
-    session.config["checkpoint_dir"] = str(folder)
-    at_once = is_fitted_at_once(session)
-    shown: list[Callback] = [] if at_once else [_curves(session, folder), _progress(session)]
-    callbacks = [*shown, SaveBest(folder / BEST, session.identity)]
-    make = ClosedFormTrainer if at_once else baseline_trainer
-    trainer = make(session.config, session.model, _early_stop(session), callbacks)
-    trainer.eval_collector.data_collect(session.splits.train)
-    return trainer
-
-
-def make_trainer(session: Session, folder: Path) -> Trainer:
-    """The trainer of a session with its audit, curves, guard and checkpoints, in the order they need."""
-    run, config = session.resolved.run, session.config
-    config["checkpoint_dir"] = str(folder)
-    ego = session.model.table()
-    if ego.device.type == "cpu":
-        keep_freed_memory(ego.nbytes)
-    callbacks = [
-        *([WeightAverage(run.weight_average)] if run.weight_average else []),
-        GradientAudit(run.guard_none_gradient, run.guard_orphan, "warn", run.guard_dead_share),
-        _curves(session, folder),
-        _progress(session),
-        StallGuard(),
-        NonFiniteGuard(
-            run.guard_nonfinite, run.guard_max_skips, run.guard_max_rollbacks, folder, replays=run.guard_replay
-        ),
-        Saving(folder / LAST, folder / BEST, session.identity),
-    ]
-    trainer = Trainer(config, session.model, folder, _early_stop(session), callbacks)
-    trainer.eval_collector.data_collect(session.splits.train)  # metrics that count interactions need it
-    trainer.command = f"python run_recbole.py --config_files={shlex.quote(str(folder / CONFIG))}"
-    return trainer
-
-
-def _early_stop(session: Session) -> EarlyStop:
-    run, is_bigger_better = session.resolved.run, session.config["valid_metric_bigger"]
-    return EarlyStop(run.early_stop_mode, run.stopping_step, run.early_stop_min_epoch, is_bigger_better)
-
-
-def _curves(session: Session, folder: Path) -> Curves:
-    run = session.resolved.run
-    return Curves(folder, [f"{metric.lower()}@{run.topk[0]}" for metric in run.metrics[:3]])
-
-
-def _progress(session: Session) -> Progress:
-    run = session.resolved.run
-    return Progress(run.valid_metric.lower(), run.loss_decimal_place, run.metric_decimal_place)
 
 
 def _run(

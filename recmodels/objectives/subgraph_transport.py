@@ -16,6 +16,7 @@ from recmodels.node_views import NoiseView
 from recmodels.objectives.base import Objective
 from recmodels.records import Batch, Encoding, Subgraphs, sent
 from recmodels.sampling import draw_centers, other_centers
+from recmodels.sinkhorn import Plan
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +88,22 @@ class _Draw(NamedTuple):
         return _Draw(sent(self.nodes, device), sent(self.places, device), mask, adjacency, others)
 
 
+class Pairs(NamedTuple):
+    """What moves between B pairs of subgraphs.
+
+    Attributes:
+        left: nodes of the rows, whose embeddings are those of view a.
+        right: nodes of the columns, whose embeddings are those of view b.
+        cost: (B, S, S) cost of a unit of mass, unit free; 0 at padded places.
+        plan: masses (B, S, S), which sum to 1, and how far they are off their marginals.
+    """
+
+    left: Subgraphs
+    right: Subgraphs
+    cost: Tensor
+    plan: Plan
+
+
 class SubgraphTransport(Objective):
     """A subgraph in view a against itself in view b, among subgraphs of other centers, by transport distances.
 
@@ -156,10 +173,13 @@ class SubgraphTransport(Objective):
             torch.cat([draw_centers(pool, count, self.generator) for pool, count in pools]) for pools in self.pools
         ]
         subgraphs = self.sampler(torch.cat(drawn), self.generator)
+        return self._placed(subgraphs, [self._others(len(centers)) for centers in drawn])
+
+    def _placed(self, subgraphs: Subgraphs, others: list[Tensor]) -> _Draw:
         adjacency = self.structure(self.sampler.graph, subgraphs) if self.structure else None
         nodes, places = torch.unique(subgraphs.nodes, return_inverse=True)
         mask = None if bool(subgraphs.mask.all()) else subgraphs.mask
-        return _Draw(nodes, places, mask, adjacency, [self._others(len(centers)) for centers in drawn])
+        return _Draw(nodes, places, mask, adjacency, others)
 
     def _others(self, n: int) -> Tensor:
         k = n if self.contrast.per_center is None else self.contrast.per_center
@@ -174,8 +194,14 @@ class SubgraphTransport(Objective):
         return Clouds(x["view_a"], draw.mask, draw.adjacency), {name: Clouds(x[name], draw.mask) for name in x}
 
     def _contrast(self, left: Clouds, right: dict[str, Clouds], others: Tensor) -> Tensor:
-        positive = self.distance(left, right["view_b"])
-        negatives = [self.distance(left, right[end], others) for end in self.contrast.negatives]
+        ends = dict.fromkeys(self.contrast.negatives, others)
+        if "view_b" in ends and not self.distance.geometry.is_of_batch:  # all that ends in view b at once is faster
+            itself = torch.arange(len(others), device=others.device)[:, None]
+            near = self.distance(left, right["view_b"], torch.cat([itself, ends.pop("view_b")], 1))
+            positive, negatives = near.columns(0), [near.columns(slice(1, None))]
+        else:
+            positive, negatives = self.distance(left, right["view_b"]), []
+        negatives += [self.distance(left, right[end], chosen) for end, chosen in ends.items()]
         self._note(positive, negatives)
         return self.contrast(positive, negatives)
 
@@ -185,6 +211,26 @@ class SubgraphTransport(Objective):
                 self._seen.setdefault(f"{role}_{name}", []).append(value.detach().mean())
         errors = torch.cat([d.marginal_error.flatten() for d in (positive, *negatives)])
         self._seen.setdefault("marginal_error", []).append(errors.max())
+
+    @torch.no_grad()
+    def pairs(self, encoding: Encoding, left: Tensor, right: Tensor, generator: torch.Generator) -> Pairs:
+        """Draws a subgraph of every center and transports view a of the left ones to view b of the right ones.
+
+        Changes nothing. A center on both sides has one subgraph, as in the positives of the term.
+
+        Args:
+            encoding: of the whole graph.
+            left: (B,) int64 centers, not isolated.
+            right: (B,) int64 centers, not isolated.
+            generator: CPU stream of the subgraphs.
+        """
+        centers, place = torch.unique(torch.cat([left, right]), return_inverse=True)
+        subgraphs = self.sampler(centers, generator)
+        ends = place.view(2, -1)
+        clouds, others = self._clouds(encoding, self._placed(subgraphs, []).to(encoding.ego.device))
+        cost, plan = self.distance.wasserstein_plan(clouds.rows(ends[0]), others["view_b"].rows(ends[1]))
+        rows, columns = (Subgraphs(subgraphs.nodes[end], subgraphs.mask[end]) for end in ends)
+        return Pairs(rows, columns, cost, plan)
 
     def report(self) -> dict[str, float]:
         """Mean distance of positives and of negatives, and the largest marginal error of the epoch."""
