@@ -151,7 +151,7 @@ class TransportDistance:
         return Distances(values, distances.marginal_error.view(others.shape))
 
     def wasserstein_plan(self, left: Clouds, right: Clouds) -> tuple[Tensor, Plan]:
-        """Cost (B, S, S) between the nodes of each left cloud and of its right one, and the plan; for a look at them."""
+        """Cost (B, S, S) between the nodes of each left cloud and of its right one, and the Wasserstein plan."""
         masks = _masks(left, right, None)
         cost = masks.clean(self.geometry.of_cosine(_similarity(left.x, right.x, None), masks))
         return cost, wasserstein(cost, self.solver, masks)[1]

@@ -1,75 +1,12 @@
 """The user-item graph as one immutable node set in CSR form."""
 
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-# Says at first use that CSR is in beta, which no user can act on.
-warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
-
-
-class Adjacency(nn.Module):
-    """A sparse (N, N) matrix in CSR form together with its transpose, which the backward pass needs.
-
-    The three arrays are plain buffers, so the matrix follows its module to a device or dtype and can be copied; they
-    are not persistent, because a graph belongs to the data, not to the weights.
-
-    Args:
-        indptr: (N + 1,) integers.
-        indices: (nnz,) integers; both are kept as int32 where they fit, half the bytes that every product reads.
-        values: (nnz,) floating.
-        transpose: the transposed matrix; None says that the matrix is symmetric and is its own transpose.
-    """
-
-    indptr: Tensor
-    indices: Tensor
-    values: Tensor
-
-    def __init__(self, indptr: Tensor, indices: Tensor, values: Tensor, transpose: "Adjacency | None" = None) -> None:
-        super().__init__()
-        fits = max(indptr.numel(), indices.numel()) <= torch.iinfo(torch.int32).max
-        for name, array in (("indptr", indptr), ("indices", indices)):
-            self.register_buffer(name, array.to(torch.int32 if fits else torch.int64), persistent=False)
-        self.register_buffer("values", values, persistent=False)
-        self._transpose = transpose
-
-    def extra_repr(self) -> str:
-        """Size of the matrix."""
-        return f"{self.n_nodes} nodes, {self.indices.numel()} non-zeros"
-
-    @property
-    def n_nodes(self) -> int:
-        """Number of rows N."""
-        return self.indptr.numel() - 1
-
-    @property
-    def transpose(self) -> "Adjacency":
-        """The transposed matrix; the same object when symmetric."""
-        return self if self._transpose is None else self._transpose
-
-    def edge_numbers(self) -> Tensor:
-        """(nnz,) int64 in [0, E), one number for both directions of an edge; the places must be symmetric."""
-        rows = torch.repeat_interleave(torch.arange(self.n_nodes, device=self.indices.device), self.indptr.diff())
-        columns = self.indices.long()
-        pairs = torch.minimum(rows, columns) * self.n_nodes + torch.maximum(rows, columns)
-        return torch.unique(pairs, return_inverse=True)[1]
-
-    def scaled(self, factors: Tensor) -> "Adjacency":
-        """The matrix with every value multiplied; this one stays as it is.
-
-        Args:
-            factors: (nnz,), equal for both directions of an edge, so that the transpose is scaled by the same.
-        """
-        transpose = None if self._transpose is None else self._transpose.scaled(factors)
-        return Adjacency(self.indptr, self.indices, self.values * factors, transpose)
-
-    def matrix(self) -> Tensor:
-        """The torch sparse CSR tensor over these buffers, without a copy."""
-        shape = (self.n_nodes, self.n_nodes)
-        return torch.sparse_csr_tensor(self.indptr, self.indices, self.values, shape, check_invariants=False)
+from recmodels.adjacency import Adjacency
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,8 +137,10 @@ class BipartiteGraph:
             (degrees[rows] ** -mine * degrees[self.indices] ** -theirs).to(dtype)
             for mine, theirs in ((target, source), (source, target))
         ]
-        transpose = None if target == source else Adjacency(self.indptr, self.indices, values[1])
-        return Adjacency(self.indptr, self.indices, values[0], transpose)
+        transpose = None
+        if target != source:
+            transpose = Adjacency(self.indptr, self.indices, values[1], n_first=self.n_users)
+        return Adjacency(self.indptr, self.indices, values[0], transpose, self.n_users)
 
 
 def incoming_edges(graph: BipartiteGraph, nodes: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recmodels.graph import Adjacency
+from recmodels.adjacency import Adjacency
 
 # Bytes of one block's similarities; there are two such buffers for each block. On a CPU a core's block should stay in
 # its last-level cache; a GPU starves on little.
@@ -20,8 +20,8 @@ _FEWEST_ROWS, _MOST_SIMILARITY_BYTES = 64, 256 << 20
 _GRADIENT_BYTES = 256 << 20
 # Bytes of a row of one block of columns in the sparse product, widest first, and those that a block should not exceed.
 # Rows are gathered at random, so a CPU's last-level cache should hold the block; but the indices are read once a block,
-# so it is no narrower than that needs. A GPU takes all columns at once.
-_COLUMN_BYTES = {"cpu": (128, 64, 32)}
+# so it is no narrower than that needs.
+_COLUMN_BYTES = (128, 64, 32)
 _COLUMNS_BYTES = 16 << 20
 
 
@@ -65,26 +65,33 @@ class _Propagate(torch.autograd.Function):
         ctx.adjacency, ctx.is_transposed, ctx.dtype = adjacency, is_transposed, x.dtype
         chosen = adjacency.transpose if is_transposed else adjacency
         with torch.autocast(x.device.type, enabled=False):
-            return _product(chosen.matrix(), x.to(chosen.values.dtype))
+            return _product(chosen, x.to(chosen.values.dtype))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
         return _Propagate.apply(grad, ctx.adjacency, not ctx.is_transposed).to(ctx.dtype), None, None
 
 
-def _product(matrix: Tensor, x: Tensor) -> Tensor:
-    """The sparse product, block by block of columns where that keeps the gathered rows in a cache; the same bits."""
-    width = _columns(x)
-    if x.shape[1] <= width:
-        return matrix @ x
-    return torch.cat([matrix @ block.contiguous() for block in x.split(width, dim=1)], dim=1)
+def _product(adjacency: Adjacency, x: Tensor) -> Tensor:
+    """The sparse product; on a CPU side by side and block by block of columns, so that a cache holds what is gathered.
+
+    The rows of a side gather rows of the other side only. The bits are those of one product.
+    """
+    if x.device.type != "cpu":
+        return adjacency.matrix() @ x
+    product, sides, width = torch.empty_like(x), adjacency.sides(), _columns(x)
+    for first in range(0, x.shape[1], width):
+        columns = slice(first, first + width)
+        block = x[:, columns].contiguous()
+        for rows, matrix in sides:
+            product[rows, columns] = matrix @ block
+    return product
 
 
 def _columns(x: Tensor) -> int:
     """Columns of one block of x (N, d)."""
-    choices = _COLUMN_BYTES.get(x.device.type, (x.shape[1] * x.element_size(),))
-    fitting = [row_bytes for row_bytes in choices if x.shape[0] * row_bytes <= _COLUMNS_BYTES]
-    return (fitting or choices[-1:])[0] // x.element_size()
+    fitting = [row_bytes for row_bytes in _COLUMN_BYTES if x.shape[0] * row_bytes <= _COLUMNS_BYTES]
+    return max(1, (fitting or _COLUMN_BYTES[-1:])[0] // x.element_size())
 
 
 def weighted_infonce_sum(

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recmodels.graph import Adjacency, BipartiteGraph
+from recmodels.adjacency import Adjacency
+from recmodels.graph import BipartiteGraph
 from recmodels.spectral import normalized_interactions, truncated_svd
 from recmodels.views import PropagationView
 

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recmodels.graph import Adjacency, BipartiteGraph
+from recmodels.adjacency import Adjacency
+from recmodels.graph import BipartiteGraph
 from recmodels.kernels import propagate
 from recmodels.records import Encoding
 

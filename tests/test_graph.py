@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 from torch_geometric.nn import LGConv
 
-from recmodels.graph import Adjacency, BipartiteGraph
+from recmodels.adjacency import Adjacency
+from recmodels.graph import BipartiteGraph
+from tests.conftest import random_graph
 
 
 def build(pairs, n_users, n_items):
@@ -183,3 +185,21 @@ def test_a_graph_is_no_part_of_the_weights(make):
 def test_the_matrix_shares_the_buffers():
     adjacency = example().normalized_adjacency()
     assert adjacency.matrix().values().data_ptr() == adjacency.values.data_ptr()
+
+
+@pytest.mark.parametrize("target", [0.5, 0.3])
+def test_the_sides_are_the_rows_of_users_and_of_items(target):
+    graph = random_graph(11, 14)
+    for whole in (adjacency := graph.normalized_adjacency(torch.float64, target=target), adjacency.transpose):
+        (users, top), (items, bottom) = whole.sides()
+        assert (users, items) == (slice(0, 11), slice(11, 25))
+        assert torch.equal(torch.cat([top.to_dense(), bottom.to_dense()]), whole.matrix().to_dense())
+        assert top.values().data_ptr() == whole.values.data_ptr()
+    scaled = adjacency.scaled(torch.full_like(adjacency.values, 2))
+    assert torch.equal(torch.cat([part.to_dense() for _, part in scaled.sides()]), 2 * adjacency.matrix().to_dense())
+
+
+def test_a_matrix_of_unknown_structure_has_one_side():
+    ((rows, matrix),) = directed().sides()
+    assert rows == slice(0, 2)
+    assert torch.equal(matrix.to_dense(), directed().matrix().to_dense())

@@ -14,6 +14,7 @@ from recmodels.errors import ParamError
 from recmodels.losses import distance_bce, distance_infonce
 from recmodels.models.transport_term import TransportParams
 from recmodels.objectives import DistanceContrast
+from recmodels.objectives.subgraph_transport import Pairs
 from recmodels.transport import Solver
 from recmodels.views import PropagationView
 from tests.transport_reference import N_HOPS, SEED, Reference, World, transport_params
@@ -349,6 +350,7 @@ def test_the_pairs_are_plans_between_the_embeddings_of_two_subgraphs() -> None:
     before = objective.generator.get_state()
     left, right = torch.tensor([1, 1, 12]), torch.tensor([1, 2, 14])
     found = objective.pairs(world.encoding, left, right, torch.Generator().manual_seed(3))
+    assert isinstance(found, Pairs)
     assert torch.equal(objective.generator.get_state(), before)
     assert (found.left.nodes[:, 0].tolist(), found.right.nodes[:, 0].tolist()) == (left.tolist(), right.tolist())
     assert torch.equal(found.left.nodes[0], found.right.nodes[0])

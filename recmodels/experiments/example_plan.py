@@ -43,7 +43,7 @@ def example_plans(run_dir: str) -> list[ExamplePlan]:
         run_dir: folder of a finished run with a transport term that has Wasserstein distances.
 
     Returns:
-        Both, with the weights of the best epoch; the subgraphs are drawn from the run's seed. Empty without such a term.
+        Both, with the weights of the best epoch and subgraphs drawn from the run's seed; empty without such a term.
 
     Raises:
         UserError: the run cannot be restored.
