@@ -5,6 +5,8 @@ import warnings
 import torch
 from torch import Tensor, nn
 
+from recmodels.tiling import Tiling
+
 # Says at first use that CSR is in beta, which no user can act on.
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
 
@@ -43,6 +45,9 @@ class Adjacency(nn.Module):
             self.register_buffer(name, array.to(torch.int32 if fits else torch.int64), persistent=False)
         self.register_buffer("values", values, persistent=False)
         self._transpose = transpose
+        self._tiling: Tiling | None = None
+        self._tiled: Tensor | None = None  # the values that `_tile_values` are of; a move to a dtype makes others
+        self._tile_values: list[list[Tensor]] = []
 
     def extra_repr(self) -> str:
         """Size of the matrix."""
@@ -72,22 +77,33 @@ class Adjacency(nn.Module):
             factors: (nnz,), equal for both directions of an edge, so that the transpose is scaled by the same.
         """
         transpose = None if self._transpose is None else self._transpose.scaled(factors)
-        return Adjacency(self.indptr, self.indices, self.values * factors, transpose, self.n_first)
+        scaled = Adjacency(self.indptr, self.indices, self.values * factors, transpose, self.n_first)
+        scaled._tiling = self.tiling
+        return scaled
 
     def matrix(self) -> Tensor:
         """The torch sparse CSR tensor over these buffers, without a copy."""
         return _csr(self.indptr, self.indices, self.values, self.n_nodes)
 
-    def sides(self) -> list[tuple[slice, Tensor]]:
-        """The rows of each side with their part of the matrix, (n, N); the whole matrix where there are no sides."""
-        if not self.n_first:
-            return [(slice(0, self.n_nodes), self.matrix())]
-        first, half = self.n_first, self.indices.numel() // 2
-        rows, entries = (slice(0, first), slice(first, self.n_nodes)), (slice(0, half), slice(half, None))
-        indptrs = self.indptr[: first + 1], self.indptr[first:] - half
+    @property
+    def tiling(self) -> Tiling:
+        """How a product on a CPU goes through the entries; shared by all matrices with these places."""
+        if self._tiling is None:
+            self._tiling = Tiling(self.indptr, self.indices, self.n_first)
+        return self._tiling
+
+    def sides(self) -> list[tuple[slice, list[Tensor]]]:
+        """The rows of each side, with sparse CSR tensors (n, N) that add up to them; see `Tiling`."""
+        sides = self.tiling.sides
+        if self._tiled is not self.values:
+            self._tiled = self.values
+            self._tile_values = [[self.values[tile.entries] for tile in tiles] for _, tiles in sides]
         return [
-            (side, _csr(indptr, self.indices[own], self.values[own], self.n_nodes))
-            for side, indptr, own in zip(rows, indptrs, entries, strict=True)
+            (
+                rows,
+                [_csr(tile.indptr, tile.indices, own, self.n_nodes) for tile, own in zip(tiles, values, strict=True)],
+            )
+            for (rows, tiles), values in zip(sides, self._tile_values, strict=True)
         ]
 
 

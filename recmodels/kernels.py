@@ -18,11 +18,9 @@ _SIMILARITY_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
 _FEWEST_ROWS, _MOST_SIMILARITY_BYTES = 64, 256 << 20
 # Bytes of the candidates' gradients of all cores, each of which adds up its own.
 _GRADIENT_BYTES = 256 << 20
-# Bytes of a row of one block of columns in the sparse product, widest first, and those that a block should not exceed.
-# Rows are gathered at random, so a CPU's last-level cache should hold the block; but the indices are read once a block,
-# so it is no narrower than that needs.
-_COLUMN_BYTES = (128, 64, 32)
-_COLUMNS_BYTES = 16 << 20
+# Bytes of a row of the columns that a sparse product takes at once on a CPU: those of a tile's 65,536 nodes stay in its
+# last-level cache, those of a few thousand nodes in a core's own.
+_COLUMN_BYTES = 128
 
 
 def gather(x: Tensor, ids: Tensor) -> Tensor:
@@ -73,25 +71,22 @@ class _Propagate(torch.autograd.Function):
 
 
 def _product(adjacency: Adjacency, x: Tensor) -> Tensor:
-    """The sparse product; on a CPU side by side and block by block of columns, so that a cache holds what is gathered.
+    """The sparse product; on a CPU in parts, so that a cache holds the rows that are gathered.
 
-    The rows of a side gather rows of the other side only. The bits are those of one product.
+    Parts are tiles of the matrix and blocks of columns of x. Of sides with one tile the bits are those of one product.
     """
     if x.device.type != "cpu":
         return adjacency.matrix() @ x
-    product, sides, width = torch.empty_like(x), adjacency.sides(), _columns(x)
+    product, width = torch.empty_like(x), _COLUMN_BYTES // x.element_size()
     for first in range(0, x.shape[1], width):
         columns = slice(first, first + width)
         block = x[:, columns].contiguous()
-        for rows, matrix in sides:
-            product[rows, columns] = matrix @ block
+        for rows, tiles in adjacency.sides():
+            total = tiles[0] @ block
+            for tile in tiles[1:]:
+                torch.addmm(total, tile, block, out=total)
+            product[rows, columns] = total
     return product
-
-
-def _columns(x: Tensor) -> int:
-    """Columns of one block of x (N, d)."""
-    fitting = [row_bytes for row_bytes in _COLUMN_BYTES if x.shape[0] * row_bytes <= _COLUMNS_BYTES]
-    return max(1, (fitting or _COLUMN_BYTES[-1:])[0] // x.element_size())
 
 
 def weighted_infonce_sum(

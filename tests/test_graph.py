@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 from torch_geometric.nn import LGConv
 
+from recmodels import tiling
 from recmodels.adjacency import Adjacency
 from recmodels.graph import BipartiteGraph
 from tests.conftest import random_graph
@@ -187,19 +188,28 @@ def test_the_matrix_shares_the_buffers():
     assert adjacency.matrix().values().data_ptr() == adjacency.values.data_ptr()
 
 
+def dense_of_sides(adjacency):
+    return torch.cat([sum(part.to_dense() for part in parts) for _, parts in adjacency.sides()])
+
+
+@pytest.mark.parametrize("tile_nodes", [4, 1000])
 @pytest.mark.parametrize("target", [0.5, 0.3])
-def test_the_sides_are_the_rows_of_users_and_of_items(target):
+def test_the_parts_of_both_sides_add_up_to_the_matrix(target, tile_nodes, monkeypatch):
+    monkeypatch.setattr(tiling, "TILE_NODES", tile_nodes)
     graph = random_graph(11, 14)
-    for whole in (adjacency := graph.normalized_adjacency(torch.float64, target=target), adjacency.transpose):
-        (users, top), (items, bottom) = whole.sides()
-        assert (users, items) == (slice(0, 11), slice(11, 25))
-        assert torch.equal(torch.cat([top.to_dense(), bottom.to_dense()]), whole.matrix().to_dense())
-        assert top.values().data_ptr() == whole.values.data_ptr()
-    scaled = adjacency.scaled(torch.full_like(adjacency.values, 2))
-    assert torch.equal(torch.cat([part.to_dense() for _, part in scaled.sides()]), 2 * adjacency.matrix().to_dense())
+    adjacency = graph.normalized_adjacency(torch.float64, target=target)
+    for whole in (adjacency, adjacency.transpose):
+        assert [rows for rows, _ in whole.sides()] == [slice(0, 11), slice(11, 25)]
+        assert torch.equal(dense_of_sides(whole), whole.matrix().to_dense())
+    factors = torch.rand(adjacency.edge_numbers().max() + 1, dtype=torch.float64)[adjacency.edge_numbers()]
+    scaled = adjacency.scaled(factors)
+    assert scaled.tiling is adjacency.tiling
+    assert torch.equal(dense_of_sides(scaled), scaled.matrix().to_dense())
+    narrow = copy.deepcopy(adjacency).to(torch.float32)
+    assert torch.equal(dense_of_sides(narrow), narrow.matrix().to_dense())
 
 
-def test_a_matrix_of_unknown_structure_has_one_side():
-    ((rows, matrix),) = directed().sides()
+def test_a_matrix_of_unknown_structure_has_one_part():
+    ((rows, (matrix,)),) = directed().sides()
     assert rows == slice(0, 2)
     assert torch.equal(matrix.to_dense(), directed().matrix().to_dense())

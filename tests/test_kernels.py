@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from recmodels import kernels
+from recmodels import kernels, tiling
 from recmodels.adjacency import Adjacency
 from recmodels.kernels import gather, propagate, weighted_infonce_sum
 from recmodels.losses import infonce
@@ -210,22 +210,21 @@ def test_blocks_of_columns_give_the_same_bits(dtype, width, monkeypatch):
     adjacency = random_graph(60, 90).normalized_adjacency(dtype)
     x = torch.randn(150, width, dtype=dtype)
     blocked = propagate(adjacency, x)
-    monkeypatch.setattr(kernels, "_COLUMN_BYTES", (1 << 20,))
+    monkeypatch.setattr(kernels, "_COLUMN_BYTES", 1 << 20)
     assert torch.equal(blocked, propagate(adjacency, x))
     assert_close(blocked, adjacency.matrix().to_dense() @ x, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("n_nodes", "dtype", "columns"),
-    [
-        (9_669, torch.float32, 32),
-        (9_669, torch.float64, 16),
-        (200_000, torch.float32, 16),
-        (9_000_000, torch.float32, 8),
-    ],
-)
-def test_blocks_of_columns_are_narrower_on_more_nodes(n_nodes, dtype, columns):
-    assert kernels._columns(torch.zeros(1, 1, dtype=dtype).expand(n_nodes, 64)) == columns
+@pytest.mark.parametrize("n_nodes", [1, 4, 30, 1000])
+def test_tiles_give_the_product_and_its_gradient(n_nodes, monkeypatch):
+    monkeypatch.setattr(tiling, "TILE_NODES", n_nodes)
+    monkeypatch.setattr(kernels, "_COLUMN_BYTES", 16)
+    adjacency = random_graph(60, 90).normalized_adjacency(torch.float64, target=0.3)
+    counts = [len(tiles) for _, tiles in adjacency.sides()]
+    assert counts == {1: [35, 23], 4: [23, 15], 30: [3, 2], 1000: [1, 1]}[n_nodes]
+    x = torch.randn(150, 5, dtype=torch.float64, requires_grad=True)
+    assert_close(propagate(adjacency, x), adjacency.matrix().to_dense() @ x, atol=1e-12, rtol=0)
+    assert torch.autograd.gradcheck(lambda t: propagate(adjacency, t)[::7], x)
 
 
 def test_a_constant_input_of_the_contrast_gets_no_gradient_and_changes_nothing():

@@ -11,7 +11,8 @@ from recmodels.models import FILTERS, MODELS
 
 # Lowest first. A unit (a module, or a package with all its modules) imports only units of lower layers and itself.
 LAYERS: list[set[str]] = [
-    {"allocator", "errors", "records", "streams", "files", "typed_values", "adjacency", "losses"},
+    {"allocator", "errors", "records", "streams", "files", "typed_values", "tiling", "losses"},
+    {"adjacency"},
     {"graph"},
     {"kernels", "costs", "params", "clustering", "sampling", "spectral", "filters"},
     {"sinkhorn", "scoring", "tables", "views", "layers", "run_params", "data_params", "compat"},
@@ -32,6 +33,7 @@ MATHEMATICS = {
     "objectives",
     "views",
     "sampling",
+    "tiling",
     "adjacency",
     "graph",
     "kernels",
