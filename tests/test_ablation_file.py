@@ -268,6 +268,7 @@ points: {fine: {}, ease: {model: EASE}, sampled: {rec_loss: sampled_softmax}, od
         load_ablation(str(tmp_path / "a.yaml"), {}, 100_000_000_000)
     for part in (
         "point ease: weight_average: got 0.9, expected 0.0",
+        "point ease: train_batch_unit: got 'users', expected 'interactions'",
         "point sampled: train_batch_unit: got 'users' beside rec_loss 'sampled_softmax'",
         "point odd: model: expected the name of one, got [1]",
         "--seeds: expected a count from 1 to 1000",

@@ -117,7 +117,9 @@ def test_a_resumed_run_has_the_weights_of_an_undisturbed_one(tmp_path: Path) -> 
         assert same_state(one["weights"], other["weights"])
 
 
-@pytest.mark.parametrize("model", ["EASE", "BPR", "GFCF"])
-def test_models_without_our_loop_refuse_an_average(tmp_path: Path, model: str) -> None:
-    with pytest.raises(ParamError, match=f"weight_average: got 0.9, expected 0.0: {model} is not trained"):
-        prepare(resolve_train(options(tmp_path, model=model, weight_average=0.9)))
+@pytest.mark.parametrize("model", ["EASE", "BPR", "MultiVAE", "GFCF"])
+def test_models_without_our_loop_refuse_what_only_it_does(tmp_path: Path, model: str) -> None:
+    with pytest.raises(ParamError) as caught:
+        prepare(resolve_train(options(tmp_path, model=model, weight_average=0.9, train_batch_unit="users")))
+    for told in ("weight_average: got 0.9, expected 0.0", "train_batch_unit: got 'users', expected 'interactions'"):
+        assert f"{told}: {model} is not trained" in str(caught.value)

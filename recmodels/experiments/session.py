@@ -126,7 +126,7 @@ def training_problems(resolved: Resolved) -> list[str]:
     if resolved.model in MODELS:
         is_sampled = resolved.values.get("rec_loss") == "sampled_softmax"
         return [_SAMPLED_BY_USERS] if is_sampled and resolved.run.train_batch_unit == "users" else []
-    expected = {"guard_nonfinite": "raise", "weight_average": 0.0}
+    expected = {"guard_nonfinite": "raise", "weight_average": 0.0, "train_batch_unit": "interactions"}
     return [
         f"{key}: got {got!r}, expected {want!r}: {resolved.model} is not trained by the loop that has this; that loop "
         f"trains {', '.join(MODELS)}"
