@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from recmodels.ablation.ablation_file import CONTROL_STEP, load_ablation
@@ -81,12 +81,14 @@ AXES = st.dictionaries(st.text("abc", min_size=1), st.lists(VALUES, min_size=1, 
 
 
 @given(AXES)
+@example({"a": ["", ":"]})
+@example({"a": ["x,b=y", "x"], "b": ["z", "y,b=z"]})
 @settings(max_examples=200, deadline=None)
 def test_a_grid_has_the_product_of_its_lists_or_names_what_is_there_twice(axes: dict[str, list[Any]]) -> None:
     points, found = expand(axes)
     if found:
         assert not points
-        assert all("is there twice" in text for text in found)
+        assert all("is there twice" in text or "have one name" in text for text in found)
         return
     n_points = 1
     for values in axes.values():

@@ -30,14 +30,17 @@ def expand(grid: Any) -> tuple[dict[str, dict[str, Any]], list[str]]:
         found = _axis_problems(axes)
         problems += [f"{where}: {text}" for text in found]
         if not found:
-            points |= _combinations(name, axes)
+            made = _combinations(name, axes)
+            alike = [point for point in made if point in points] or [where] * (len(made) < _n_points(axes))
+            problems += [f"{text}: two of its points have one name; write one of them under points" for text in alike]
+            points |= {} if alike else made
     return points, problems
 
 
 def _combinations(name: str, axes: Mapping[str, list[Any]]) -> dict[str, dict[str, Any]]:
     combined = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
     texts = [",".join(f"{key}={_text(value)}" for key, value in overrides.items()) for overrides in combined]
-    return {f"{name}:{text}".strip(":"): overrides for text, overrides in zip(texts, combined, strict=True)}
+    return {f"{name}:{text}" if name else text: one for text, one in zip(texts, combined, strict=True)}
 
 
 def _axis_problems(axes: Mapping[str, Any]) -> list[str]:
@@ -52,8 +55,12 @@ def _axis_problems(axes: Mapping[str, Any]) -> list[str]:
         texts = [_text(value) for value in values]
         repeated = dict.fromkeys(text for place, text in enumerate(texts) if text in texts[:place])
         found += [f"{key}: the value {text} is there twice; keep one" for text in repeated]
-    n_points = math.prod(len(values) for values in axes.values() if isinstance(values, list))
+    n_points = _n_points(axes)
     return found if n_points <= _MOST else [*found, f"makes {n_points} points, expected at most {_MOST}"]
+
+
+def _n_points(axes: Mapping[str, Any]) -> int:
+    return math.prod(len(values) for values in axes.values() if isinstance(values, list))
 
 
 def _text(value: Any) -> str:

@@ -1,25 +1,25 @@
-"""A look at the transport term of a finished run: the plans of one user's subgraph."""
+"""A look at the transport term of a finished run: the plans of one user's subgraph.
+
+Nodes are named by their place in it and not by their ids: a picture that is passed on gives no interactions away.
+"""
 
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from recmodels.data.split import raw_items, raw_users
 from recmodels.experiments.run import restore
-from recmodels.experiments.session import Session
 from recmodels.objectives import SubgraphTransport
 from recmodels.objectives.subgraph_transport import Pairs
-from recmodels.records import Subgraphs
 
 
 class ExamplePlan(NamedTuple):
     """What moves between two subgraphs of n and m nodes.
 
     Attributes:
-        title: the two centers.
-        rows: n names, the center first.
-        columns: m names, the center first.
+        title: whose they are.
+        rows: n names, `center` first, then `item #1` and the like in the order in which they were drawn.
+        columns: m names of the other subgraph's nodes.
         cost: (n, m) cost of a unit of mass.
         plan: (n, m) masses.
     """
@@ -60,22 +60,18 @@ def example_plans(run_dir: str) -> list[ExamplePlan]:
     middle = len(by_activity) // 2
     user, other = by_activity[middle], by_activity[middle - 1]
     pairs = terms[0].pairs(model.encode(), torch.stack([user, user]), torch.stack([user, other]), model.stream("look"))
-    names = node_names(session)
-    return [_example(names, pairs, place) for place in range(2)]
+    titles = "a user's subgraph, view a, to itself, view b", "the same to another user's, view b"
+    return [_example(title, pairs, place, model.n_users) for place, title in enumerate(titles)]
 
 
-def node_names(session: Session) -> list[str]:
-    """Names of all N nodes by their id: `user <raw id>`, then `item <raw id>`."""
-    dataset = session.splits.dataset
-    return [f"user {name}" for name in raw_users(dataset)] + [f"item {name}" for name in raw_items(dataset)]
-
-
-def _example(names: list[str], pairs: Pairs, place: int) -> ExamplePlan:
-    def valid(subgraphs: Subgraphs) -> tuple[np.ndarray, list[str]]:
-        mask = subgraphs.mask[place]
-        return mask.numpy(), [names[node] for node in subgraphs.nodes[place][mask].tolist()]
-
-    (in_row, rows), (in_column, columns) = valid(pairs.left), valid(pairs.right)
-    kept = np.ix_(in_row, in_column)
+def _example(title: str, pairs: Pairs, place: int, n_users: int) -> ExamplePlan:
+    sides = [(subgraphs.mask[place], subgraphs.nodes[place]) for subgraphs in (pairs.left, pairs.right)]
+    rows, columns = (_names(nodes[mask].tolist(), n_users) for mask, nodes in sides)
+    kept = np.ix_(*(mask.numpy() for mask, _ in sides))
     cost, plan = (x[place].float().cpu().numpy()[kept] for x in (pairs.cost, pairs.plan.plan))
-    return ExamplePlan(f"{rows[0]}, view a, to {columns[0]}, view b", rows, columns, cost, plan)
+    return ExamplePlan(title, rows, columns, cost, plan)
+
+
+def _names(nodes: list[int], n_users: int) -> list[str]:
+    kinds = ["user" if node < n_users else "item" for node in nodes]
+    return ["center"] + [f"{kind} #{kinds[1 : place + 1].count(kind)}" for place, kind in enumerate(kinds) if place]
