@@ -20,7 +20,7 @@ class Adjacency(nn.Module):
     Args:
         indptr: (N + 1,) integers.
         indices: (nnz,) integers; both are kept as int32 where they fit, half the bytes that every product reads.
-        values: (nnz,) floating.
+        values: (nnz,) floating, constants: they are not to be changed in place.
         transpose: the transposed matrix; None says that the matrix is symmetric and is its own transpose.
         n_first: nodes of the first side of a bipartite graph, whose edges all have one entry in the rows of each side;
             0 says nothing about the graph.
@@ -77,9 +77,18 @@ class Adjacency(nn.Module):
             factors: (nnz,), equal for both directions of an edge, so that the transpose is scaled by the same.
         """
         transpose = None if self._transpose is None else self._transpose.scaled(factors)
-        scaled = Adjacency(self.indptr, self.indices, self.values * factors, transpose, self.n_first)
-        scaled._tiling = self.tiling
-        return scaled
+        return self.with_values(self.values * factors, transpose)
+
+    def with_values(self, values: Tensor, transpose: "Adjacency | None" = None) -> "Adjacency":
+        """A matrix with the same places, which it shares, and other values.
+
+        Args:
+            values: (nnz,) floating.
+            transpose: as of the constructor.
+        """
+        adjacency = Adjacency(self.indptr, self.indices, values, transpose, self.n_first)
+        adjacency._tiling = self.tiling
+        return adjacency
 
     def matrix(self) -> Tensor:
         """The torch sparse CSR tensor over these buffers, without a copy."""
@@ -88,7 +97,7 @@ class Adjacency(nn.Module):
     @property
     def tiling(self) -> Tiling:
         """How a product on a CPU goes through the entries; shared by all matrices with these places."""
-        if self._tiling is None:
+        if self._tiling is None or self._tiling.indices is not self.indices:  # moved to another device
             self._tiling = Tiling(self.indptr, self.indices, self.n_first)
         return self._tiling
 

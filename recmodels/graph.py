@@ -137,10 +137,8 @@ class BipartiteGraph:
             (degrees[rows] ** -mine * degrees[self.indices] ** -theirs).to(dtype)
             for mine, theirs in ((target, source), (source, target))
         ]
-        transpose = None
-        if target != source:
-            transpose = Adjacency(self.indptr, self.indices, values[1], n_first=self.n_users)
-        return Adjacency(self.indptr, self.indices, values[0], transpose, self.n_users)
+        adjacency = Adjacency(self.indptr, self.indices, values[0], n_first=self.n_users)
+        return adjacency if target == source else adjacency.with_values(values[0], adjacency.with_values(values[1]))
 
 
 def incoming_edges(graph: BipartiteGraph, nodes: Tensor) -> tuple[Tensor, Tensor]:

@@ -77,11 +77,11 @@ def _product(adjacency: Adjacency, x: Tensor) -> Tensor:
     """
     if x.device.type != "cpu":
         return adjacency.matrix() @ x
-    product, width = torch.empty_like(x), _COLUMN_BYTES // x.element_size()
+    product, sides, width = torch.empty_like(x), adjacency.sides(), _COLUMN_BYTES // x.element_size()
     for first in range(0, x.shape[1], width):
         columns = slice(first, first + width)
         block = x[:, columns].contiguous()
-        for rows, tiles in adjacency.sides():
+        for rows, tiles in sides:
             total = tiles[0] @ block
             for tile in tiles[1:]:
                 torch.addmm(total, tile, block, out=total)

@@ -1,7 +1,6 @@
 """Node views: from an Encoding to the embeddings of chosen nodes."""
 
 import re
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,14 +11,6 @@ from recmodels.kernels import gather
 from recmodels.perturbed_views import NoisyView
 from recmodels.records import Encoding
 from recmodels.views import PropagationView
-
-
-class NodeView(Protocol):
-    """Embeddings of chosen nodes, read from an Encoding."""
-
-    def __call__(self, encoding: Encoding, nodes: Tensor) -> Tensor:
-        """(M,) node ids to (M, d) embeddings."""
-        ...
 
 
 class HopView(nn.Module):

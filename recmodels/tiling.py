@@ -16,7 +16,7 @@ class Tile(NamedTuple):
     Attributes:
         indptr: (n + 1,) integers, of the n rows.
         indices: (k,) integers, columns of the whole matrix.
-        entries: which entries of the whole matrix these are, a slice or (k,) int64.
+        entries: which entries of the whole matrix these are, a slice or (k,) integers of the same dtype.
     """
 
     indptr: Tensor
@@ -56,7 +56,7 @@ class Tiling:
 def _tiles(indptr: Tensor, indices: Tensor, first_entry: int, sources: range) -> list[Tile]:
     """The entries of n rows, tile after tile of their sources."""
     n_rows, n_entries = indptr.numel() - 1, indices.numel()
-    n_tiles = min(-(-len(sources) // TILE_NODES), n_entries // n_rows)
+    n_tiles = min(-(-len(sources) // TILE_NODES), n_entries // max(n_rows, 1))
     if n_tiles < 2:
         return [Tile(indptr, indices, slice(first_entry, first_entry + n_entries))]
     tile = (indices.long() - sources.start) // -(-len(sources) // n_tiles)
@@ -64,4 +64,6 @@ def _tiles(indptr: Tensor, indices: Tensor, first_entry: int, sources: range) ->
     counts = torch.bincount(tile * n_rows + rows, minlength=n_tiles * n_rows).view(n_tiles, n_rows)
     ends = torch.cat([indptr.new_zeros(n_tiles, 1), counts.cumsum(1).to(indptr.dtype)], dim=1)
     entries = torch.argsort(tile, stable=True).split(counts.sum(1).tolist())
-    return [Tile(end, indices[own], own + first_entry) for end, own in zip(ends, entries, strict=True)]
+    return [
+        Tile(end, indices[own], (own + first_entry).to(indices.dtype)) for end, own in zip(ends, entries, strict=True)
+    ]

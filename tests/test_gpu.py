@@ -22,7 +22,10 @@ DEVICE = torch.device("cuda")
 def test_propagation_on_a_gpu_is_that_of_the_cpu() -> None:
     adjacency = random_graph(60, 90).normalized_adjacency(torch.float64)
     x = torch.randn(150, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    assert_close(propagate(adjacency.to(DEVICE), x.to(DEVICE)).cpu(), propagate(adjacency, x), atol=1e-12, rtol=1e-10)
+    expected = propagate(adjacency, x)
+    adjacency.to(DEVICE)  # in place, as every module
+    assert_close(propagate(adjacency, x.to(DEVICE)).cpu(), expected, atol=1e-12, rtol=1e-10)
+    assert torch.equal(propagate(adjacency.cpu(), x), expected)
 
 
 def test_the_contrast_on_a_gpu_is_that_of_the_cpu() -> None:

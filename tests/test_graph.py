@@ -203,8 +203,10 @@ def test_the_parts_of_both_sides_add_up_to_the_matrix(target, tile_nodes, monkey
         assert torch.equal(dense_of_sides(whole), whole.matrix().to_dense())
     factors = torch.rand(adjacency.edge_numbers().max() + 1, dtype=torch.float64)[adjacency.edge_numbers()]
     scaled = adjacency.scaled(factors)
-    assert scaled.tiling is adjacency.tiling
-    assert torch.equal(dense_of_sides(scaled), scaled.matrix().to_dense())
+    assert scaled.tiling is adjacency.tiling is adjacency.transpose.tiling
+    assert scaled.indices is adjacency.indices is adjacency.transpose.indices
+    for whole in (scaled, scaled.transpose):
+        assert torch.equal(dense_of_sides(whole), whole.matrix().to_dense())
     narrow = copy.deepcopy(adjacency).to(torch.float32)
     assert torch.equal(dense_of_sides(narrow), narrow.matrix().to_dense())
 
@@ -213,3 +215,15 @@ def test_a_matrix_of_unknown_structure_has_one_part():
     ((rows, (matrix,)),) = directed().sides()
     assert rows == slice(0, 2)
     assert torch.equal(matrix.to_dense(), directed().matrix().to_dense())
+
+
+def test_a_move_between_devices_makes_new_parts(monkeypatch):
+    monkeypatch.setattr(tiling, "TILE_NODES", 4)
+    adjacency = random_graph(11, 14).normalized_adjacency()
+    adjacency.sides()
+    there = copy.deepcopy(adjacency).to("meta")
+    assert there.scaled(torch.ones_like(there.values)).tiling.indices.device.type == "meta"
+    back = there.to_empty(device="cpu")
+    for name in ("indptr", "indices", "values"):
+        getattr(back, name).copy_(getattr(adjacency, name))
+    assert torch.equal(dense_of_sides(back), adjacency.matrix().to_dense())

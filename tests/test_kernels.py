@@ -212,6 +212,7 @@ def test_blocks_of_columns_give_the_same_bits(dtype, width, monkeypatch):
     blocked = propagate(adjacency, x)
     monkeypatch.setattr(kernels, "_COLUMN_BYTES", 1 << 20)
     assert torch.equal(blocked, propagate(adjacency, x))
+    assert torch.equal(blocked, adjacency.matrix() @ x)
     assert_close(blocked, adjacency.matrix().to_dense() @ x, atol=1e-5, rtol=1e-5)
 
 

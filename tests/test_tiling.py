@@ -49,5 +49,6 @@ def test_a_graph_without_edges_or_sides_has_one_empty_tile_each() -> None:
         (slice(0, 2), 1, []),
         (slice(2, 5), 1, []),
     ]
+    assert [len(tiles) for _, tiles in Tiling(torch.zeros(3, dtype=torch.int64), none, 2).sides] == [1, 1]
     ((rows, tiles),) = Tiling(torch.tensor([0, 1]), torch.tensor([0]), 0).sides
     assert (rows, len(tiles)) == (slice(0, 1), 1)

@@ -13,7 +13,6 @@ from recmodels.node_views import (
     HopView,
     MeanView,
     NextHopView,
-    NodeView,
     NoiseView,
     node_view,
     view_problem,
@@ -205,8 +204,7 @@ def test_every_form_names_a_view_that_passes_gradients_to_all_it_parts(text: str
     encoding = _encoded(graph)
     assert view_problem(text, N_HOPS) is None
     layer = node_view(text, graph, _encoder(graph), WIDTH, NOISE).double()
-    view: NodeView = layer
-    out = view(encoding, NODES)
+    out = layer(encoding, NODES)
     assert out.shape == (len(NODES), WIDTH)
     for gradient in torch.autograd.grad(out.square().sum(), [encoding.ego, *layer.parameters()]):
         assert gradient.isfinite().all()

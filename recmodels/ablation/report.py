@@ -112,7 +112,7 @@ def _interval(line: Line, evidence: Evidence) -> Interval:
 def _plans(evidence: Evidence) -> tuple[list[ExamplePlan], str]:
     """Those of the first point, the base before others, that has a transport term and still has its weights."""
     for line in sorted(evidence.lines, key=lambda line: line.name != evidence.base):
-        for run in line.runs[:1] if line.point.resolved.values.get("ot_weight") else ():
+        for run in line.runs if line.point.resolved.values.get("ot_weight") else ():
             with suppress(UserError):  # its checkpoint was removed, or is of other data by now
                 if found := example_plans(str(run.folder)):
                     return found, f"{line.name}, seed {run.result['seed']}"

@@ -37,7 +37,10 @@ class ExamplePlan(NamedTuple):
 
 
 def example_plans(run_dir: str) -> list[ExamplePlan]:
-    """Plans of the user of median activity: to its own subgraph (a positive), and to another user's (a negative).
+    """Plans of the user of median activity: to its own subgraph (a positive), and to that of the user before it.
+
+    The second is a negative where `ot_negatives` has view_b. Views with noise are shown without, and a threshold over
+    the batch is one over the two plans.
 
     Args:
         run_dir: folder of a finished run with a transport term that has Wasserstein distances.

@@ -216,7 +216,8 @@ class SubgraphTransport(Objective):
     def pairs(self, encoding: Encoding, left: Tensor, right: Tensor, generator: torch.Generator) -> Pairs:
         """Draws a subgraph of every center and transports view a of the left ones to view b of the right ones.
 
-        Changes nothing. A center on both sides has one subgraph, as in the positives of the term.
+        A center on both sides has one subgraph, as in the positives of the term. For a model in evaluation mode, in
+        which views have no noise; then nothing changes. A threshold over the batch is one over these pairs.
 
         Args:
             encoding: of the whole graph.
