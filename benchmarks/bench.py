@@ -10,12 +10,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from benchmarks.breakdown import breakdown_table, measure, why_no_parts, write_breakdown
+from benchmarks.breakdown import WARM_UP_STEPS, breakdown_table, measure, why_no_parts, write_breakdown
 from benchmarks.command import TRAINING_REMEDIES, common_options, main, parse, positive, settings_of
 from benchmarks.conditions import agreed, conditions
 from benchmarks.ours import OurSide
 from benchmarks.recbole_side import CLASSES, RecboleSide
-from benchmarks.rows import Measured, Results, Row, row, table
+from benchmarks.rows import Measured, Results, Row, paired_ratio, row, table
 from benchmarks.side import Settings, Side
 from benchmarks.worker import Worker
 
@@ -27,7 +27,7 @@ COLUMNS = {
     "ours_s": ("ours s", ".2f"),
     "recbole_s": ("RecBole s", ".2f"),
     "ratio": ("ratio", ".2f"),
-    "ours_to_ncl": ("to our NCL", ".2f"),
+    "ours_to_ncl": ("step to our NCL's", ".2f"),
     "ours_peak_mb": ("ours peak MB", ".0f"),
     "recbole_peak_mb": ("RecBole peak MB", ".0f"),
     "ours_eval_s": ("eval s", ".2f"),
@@ -35,6 +35,8 @@ COLUMNS = {
 HOST_PEAK = "memory of the process less that after its imports"
 DEVICE_PEAK = "what torch held on the GPU, model and graph included"
 _BREAKDOWN_STEPS = 20
+# Steps of NCL and NCL_OT in turns; epochs in turns leave their ratio to the machine's slow stretches.
+_TURNS = 120
 
 
 @dataclass
@@ -45,6 +47,7 @@ class Runner:
     library: str
     worker: Worker
     epochs_s: list[float] = field(default_factory=list)
+    steps_s: list[float] = field(default_factory=list)
     peak_mb: float | None = None
     evals_s: list[float] = field(default_factory=list)
 
@@ -96,6 +99,8 @@ def measure_group(names: Sequence[str], options: argparse.Namespace, known: Sequ
         facts = _common_facts(runners, known)
         _take_turns(runners, options.epochs)
         ours = [runner for runner in runners if runner.library == "ours"]
+        if {"NCL", "NCL_OT"} <= set(names):
+            _take_steps(ours, min(options.steps or _TURNS, _TURNS))
         _evaluate(ours, options.epochs)
         n_steps = min(options.steps or _BREAKDOWN_STEPS, _BREAKDOWN_STEPS)
         taken_apart = ours if why_no_parts(options) is None else []
@@ -126,6 +131,16 @@ def _take_turns(runners: Sequence[Runner], n_epochs: int) -> None:
         runner.read_peak()
 
 
+def _take_steps(runners: Sequence[Runner], n_turns: int) -> None:
+    """Steps in turns, after a few that are not timed."""
+    for runner in runners:
+        runner.worker.run(OurSide.begin_epoch)
+    for turn in range(WARM_UP_STEPS + n_turns):
+        for runner in runners:
+            seconds = runner.worker.run(OurSide.step)
+            runner.steps_s += [] if turn < WARM_UP_STEPS else [seconds]
+
+
 def _evaluate(runners: Sequence[Runner], n_times: int) -> None:
     for time in range(1, n_times + 1):
         for runner in runners:
@@ -134,9 +149,10 @@ def _evaluate(runners: Sequence[Runner], n_times: int) -> None:
 
 def _rows(names: Sequence[str], runners: Sequence[Runner]) -> list[Row]:
     found = {(runner.model, runner.library): runner.measured() for runner in runners}
-    ncl = found.get(("NCL", "ours"))
+    steps = {runner.model: runner.steps_s for runner in runners if runner.library == "ours"}
+    to_ncl = paired_ratio(steps["NCL_OT"], steps["NCL"]) if {"NCL", "NCL_OT"} <= set(steps) else None
     return [
-        row(name, found[name, "ours"], found.get((name, "RecBole")), ncl if name == "NCL_OT" else None)
+        row(name, found[name, "ours"], found.get((name, "RecBole")), to_ncl if name == "NCL_OT" else None)
         for name in names
     ]
 

@@ -4,12 +4,10 @@ import argparse
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from itertools import chain, repeat
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from benchmarks.command import TRAINING_REMEDIES, common_options, main, parse, settings_of
 from benchmarks.conditions import agreed, conditions
@@ -25,7 +23,7 @@ CAPTION = (
     "and its like, once an epoch.\nThe contrasts compute their gradient in the forward sweep, so it counts in their "
     "term and not in backward.\n`rest`: callbacks, gradient norm, clipping."
 )
-_WARM_UP = 3
+WARM_UP_STEPS = 3
 _TOTALS = (("sum_ms", "sum"), ("step_ms", "step"), ("epoch_start_ms", "epoch start"))
 
 
@@ -61,35 +59,25 @@ def measure(side: OurSide, n_steps: int) -> Row:
     Returns:
         `parts_ms` by part, their sum `sum_ms`, and `step_ms`: medians over the steps; `epoch_start_ms` with the E-step.
     """
-    trainer, batches = side.trainer, chain.from_iterable(repeat(side.loader))
     start = Laps(side)
-    side.session.model.train()
-    side.session.model.on_epoch_start(trainer.next_epoch)
-    trainer._notify("on_epoch_start", trainer, trainer.next_epoch)
+    side.begin_epoch()
     start.lap("start")
-    for index in range(_WARM_UP):
-        _whole_step(side, batches, index)
+    for _ in range(WARM_UP_STEPS):
+        side.step()
     wholes, parts = [], []
-    for index in range(_WARM_UP, _WARM_UP + 2 * n_steps, 2):
-        wholes.append(_whole_step(side, batches, index))
-        parts.append(_step_in_parts(side, batches, index + 1))
+    for _ in range(n_steps):
+        wholes.append(1000 * side.step())
+        parts.append(_step_in_parts(side))
     parts_ms = {part: median(laps[part] for laps in parts) for part in parts[0]}
     totals = {"sum_ms": sum(parts_ms.values()), "step_ms": median(wholes), "epoch_start_ms": start.ms["start"]}
     return {"steps": n_steps, "parts_ms": parts_ms, **totals}
 
 
-def _whole_step(side: OurSide, batches: Iterator[Any], index: int) -> float:
-    """Milliseconds of the trainer's own step and of its batch."""
-    laps = Laps(side)
-    side.trainer._step(side.trainer.next_epoch, index, next(batches))
-    laps.lap("step")
-    return laps.ms["step"]
-
-
-def _step_in_parts(side: OurSide, batches: Iterator[Any], index: int) -> dict[str, float]:
+def _step_in_parts(side: OurSide) -> dict[str, float]:
     """What `Trainer._step` does in full precision, with a lap after every part."""
     trainer, model, laps, terms = side.trainer, side.session.model, Laps(side), {}
-    batch = model.batch(next(batches))
+    index, found = side.next_batch()
+    batch = model.batch(found)
     laps.lap("sampling")
     trainer.optimizer.zero_grad(set_to_none=True)
     laps.lap("optimizer")

@@ -25,14 +25,14 @@ class Measured(NamedTuple):
     evals_s: list[float]
 
 
-def row(model: str, ours: Measured, recbole: Measured | None, ncl: Measured | None) -> Row:
+def row(model: str, ours: Measured, recbole: Measured | None, to_ncl: float | None) -> Row:
     """The row of a model.
 
     Args:
         model: its name.
         ours: our side.
         recbole: RecBole's side, None where RecBole has no such model or was not asked.
-        ncl: our NCL of the same run, to which the row is compared; None for no comparison.
+        to_ncl: `paired_ratio` of its steps to those of our NCL; None for no comparison.
 
     Returns:
         Medians, `ratio` (RecBole's seconds to ours), `ours_to_ncl` and the single epochs; None where not applicable.
@@ -46,10 +46,20 @@ def row(model: str, ours: Measured, recbole: Measured | None, ncl: Measured | No
         "ours_peak_mb": ours.peak_mb,
         "recbole_peak_mb": recbole and recbole.peak_mb,
         "ours_eval_s": median(ours.evals_s) if ours.evals_s else None,
-        "ours_to_ncl": ncl and seconds / median(ncl.epochs_s),
+        "ours_to_ncl": to_ncl,
         "ours_epochs_s": ours.epochs_s,
         "recbole_epochs_s": recbole and recbole.epochs_s,
     }
+
+
+def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
+    """Median ratio of steps that were taken in turns, so that a slow stretch of the machine meets both.
+
+    Args:
+        ours: seconds of each step.
+        theirs: seconds of the step before or after it, as many; with none there is no ratio.
+    """
+    return median(one / other for one, other in zip(ours, theirs, strict=True)) if ours else None
 
 
 def table(columns: Mapping[str, tuple[str, str]], rows: Sequence[Row]) -> str:

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import bench, machine
+from benchmarks import bench, breakdown, machine
 from benchmarks.bench import Group, Runner
 from benchmarks.command import main
-from benchmarks.rows import Measured, Results, row, table
+from benchmarks.rows import Measured, Results, paired_ratio, row, table
 from benchmarks.worker import _answer_of
 from recmodels.errors import DataError, TrainingError, UserError
 from tests.benchmark_runs import FACTS, REMEDIES, FakeWorker, lines, options, run, worker
@@ -40,11 +40,17 @@ def test_row_holds_medians_and_their_ratio() -> None:
 
 
 def test_row_without_recbole_is_compared_with_our_ncl() -> None:
-    found = row("NCL_OT", Measured([6.0], None, []), None, Measured([5.0, 3.0, 4.0], 10.0, []))
+    found = row("NCL_OT", Measured([6.0], None, []), None, 1.5)
     assert found["ours_to_ncl"] == 1.5
     absent = {"recbole_s", "ratio", "recbole_peak_mb", "recbole_epochs_s", "ours_peak_mb", "ours_eval_s"}
     assert {key for key, value in found.items() if value is None} == absent
     assert json.loads(json.dumps(found)) == found
+
+
+def test_a_slow_stretch_that_meets_both_is_not_in_the_ratio() -> None:
+    theirs = [1.0, 1.0, 3.0, 3.0, 3.0]
+    assert paired_ratio([1.1, 9.0, 3.3, 3.3, 0.1], theirs) == pytest.approx(1.1)
+    assert paired_ratio([], []) is None
 
 
 def test_table_aligns_columns_and_marks_what_is_absent() -> None:
@@ -70,6 +76,15 @@ def test_epochs_alternate_and_peaks_come_after_them(capsys: pytest.CaptureFixtur
     assert journal == ["ours warm_up", "RecBole warm_up", *both, *both, *peaks]
     assert [runner.measured() for runner in found] == [Measured([1.0, 1.0], 2.0, [])] * 2
     assert capsys.readouterr().err.splitlines()[3] == "NCL, RecBole, epoch 2 of 2: 1.0 s"
+
+
+def test_steps_alternate_and_the_first_are_not_timed() -> None:
+    journal: list[str] = []
+    found = runners(journal)
+    bench._take_steps(found, 2)
+    both = ["ours step", "RecBole step"]
+    assert journal == ["ours begin_epoch", "RecBole begin_epoch", *both * (2 + breakdown.WARM_UP_STEPS)]
+    assert [runner.steps_s for runner in found] == [[1.0, 1.0]] * 2
 
 
 def test_the_peak_of_a_model_on_a_gpu_is_the_gpus() -> None:
