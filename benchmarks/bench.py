@@ -150,7 +150,7 @@ def _evaluate(runners: Sequence[Runner], n_times: int) -> None:
 def _rows(names: Sequence[str], runners: Sequence[Runner]) -> list[Row]:
     found = {(runner.model, runner.library): runner.measured() for runner in runners}
     steps = {runner.model: runner.steps_s for runner in runners if runner.library == "ours"}
-    to_ncl = paired_ratio(steps["NCL_OT"], steps["NCL"]) if {"NCL", "NCL_OT"} <= set(steps) else None
+    to_ncl = paired_ratio(steps.get("NCL_OT", []), steps.get("NCL", []))
     return [
         row(name, found[name, "ours"], found.get((name, "RecBole")), to_ncl if name == "NCL_OT" else None)
         for name in names

@@ -154,7 +154,7 @@ class TransportDistance:
         """Cost (B, S, S) between the nodes of each left cloud and of its right one, and the Wasserstein plan."""
         masks = _masks(left, right, None)
         cost = masks.clean(self.geometry.of_cosine(_similarity(left.x, right.x, None), masks))
-        return cost, wasserstein(cost, self.solver, masks)[1]
+        return cost, self.solver(cost, masks)
 
     def _distances(self, left: Clouds, right: Clouds, others: Tensor | None) -> Distances:
         masks = _masks(left, right, others)
