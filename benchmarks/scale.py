@@ -3,10 +3,12 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
 import numpy as np
+from tqdm import tqdm
 
 import recmodels
 from benchmarks.command import add_shared, main, parse, parser_of, positive
@@ -40,7 +42,7 @@ CAPTION = (
     "least-squares fit, relative to the measured value."
 )
 REMEDIES = Remedies(folder="choose a folder you may write, with --out", disk="free disk space", memory="--edges")
-_WARM_UP = 2
+_WARM_UP = 4  # as many as the memory of freed tensors takes until it grows no more
 
 
 def log_log_slope(x: Sequence[float], y: Sequence[float]) -> float | None:
@@ -94,14 +96,27 @@ def scale_row(model: str, facts: dict[str, int], seconds: Sequence[float], peak_
     return {"model": model, **facts, "step_s": step_s, "peak_mb": peak_mb, **per_million, "steps_s": list(seconds)}
 
 
-def measure(model: str, n_edges: int, options: argparse.Namespace) -> Row:
-    """Takes steps of one model at one size in a process of its own."""
-    given, named = (model, n_edges, options.growth, options.seed), f"{model}, {n_edges:,} edges"
-    with Worker(SyntheticModel, *given, name=named, remedies=REMEDIES) as worker:
-        is_reset = worker.reset_peak()
-        worker.run(SyntheticModel.steps, _WARM_UP)
-        seconds = worker.run(SyntheticModel.steps, options.steps)
-        return scale_row(model, worker.run(SyntheticModel.facts), seconds, worker.peak_mb() if is_reset else None)
+def measure(model: str, options: argparse.Namespace) -> list[Row]:
+    """Takes steps of one model at every size, each in a process of its own.
+
+    The sizes take turns step by step, so that a slow stretch of the machine meets all of them.
+    """
+    with ExitStack() as stack:
+        workers = []
+        for n_edges in sorted(set(options.edges)):
+            given, named = (model, n_edges, options.growth, options.seed), f"{model}, {n_edges:,} edges"
+            worker = stack.enter_context(Worker(SyntheticModel, *given, name=named, remedies=REMEDIES))
+            is_reset = worker.reset_peak()
+            worker.run(SyntheticModel.steps, _WARM_UP)
+            print(f"{named}: ready", file=sys.stderr, flush=True)
+            workers.append((worker, is_reset, list[float]()))
+        for _ in tqdm(range(options.steps), desc=f"{model}, a step of each size"):
+            for worker, _, seconds in workers:
+                seconds += worker.run(SyntheticModel.steps, 1)
+        return [
+            scale_row(model, worker.run(SyntheticModel.facts), seconds, worker.peak_mb() if is_reset else None)
+            for worker, is_reset, seconds in workers
+        ]
 
 
 def options_of(argv: Sequence[str]) -> argparse.Namespace:
@@ -111,23 +126,21 @@ def options_of(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--edges", nargs="+", type=positive, default=sizes, help="edges of each graph")
     growth = "what grows: nodes (25 edges a user) or density (100,000 users)"
     parser.add_argument("--growth", choices=GROWTHS, default="nodes", help=growth)
-    parser.add_argument("--steps", type=positive, default=5, help="timed steps; the median counts")
+    parser.add_argument("--steps", type=positive, default=11, help="timed steps of each size; the median counts")
     parser.add_argument("--seed", type=int, default=2020, help="seed of graphs, models and batches")
     add_shared(parser, ["LightGCN", "NCL_OT"])
     return parse(parser, argv)
 
 
 def run(argv: Sequence[str], results: Results) -> None:
-    """Measures, writes after every size, prints and draws."""
+    """Measures, writes after every model, prints and draws."""
     options, rows = options_of(argv), list[Row]()
     path = Path(options.out) / f"scale-{options.growth}.jsonl"
     header = {"growth": options.growth, "batch_size": BATCH_SIZE, "steps": options.steps, "seed": options.seed}
     for model in options.models:
-        for n_edges in sorted(set(options.edges)):
-            rows.append(measure(model, n_edges, options))
-            print(f"{model}, {n_edges:,} edges: {rows[-1]['step_s']:.2f} s a step", file=sys.stderr, flush=True)
-            machine_row = {"threads": rows[0]["threads"], "cpu": cpu_name(), "recmodels": recmodels.__version__}
-            results.write(path, [header | machine_row, *rows])
+        rows += measure(model, options)
+        machine_row = {"threads": rows[0]["threads"], "cpu": cpu_name(), "recmodels": recmodels.__version__}
+        results.write(path, [header | machine_row, *rows])
     found = fits(rows)
     results.write(path, [header | machine_row, *rows, *found])
     draw(rows, path.with_suffix(".png"))

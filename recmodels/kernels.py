@@ -18,9 +18,9 @@ _SIMILARITY_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
 _FEWEST_ROWS, _MOST_SIMILARITY_BYTES = 64, 256 << 20
 # Bytes of the candidates' gradients of all cores, each of which adds up its own.
 _GRADIENT_BYTES = 256 << 20
-# Bytes of a row of the columns that a sparse product takes at once on a CPU: those of a tile's 65,536 nodes stay in its
-# last-level cache, those of a few thousand nodes in a core's own.
-_COLUMN_BYTES = 128
+# Bytes of a row of the columns that a sparse product takes at once on a CPU: of a few thousand nodes a core's own cache
+# holds them. With tiles that only the last-level cache holds, more at once costs no more and saves a pass.
+_COLUMN_BYTES, _TILED_COLUMN_BYTES = 128, 256
 
 
 def gather(x: Tensor, ids: Tensor) -> Tensor:
@@ -77,15 +77,17 @@ def _product(adjacency: Adjacency, x: Tensor) -> Tensor:
     """
     if x.device.type != "cpu":
         return adjacency.matrix() @ x
-    product, sides, width = torch.empty_like(x), adjacency.sides(), _COLUMN_BYTES // x.element_size()
+    product, sides = x.new_empty(x.shape), adjacency.sides()
+    is_tiled = any(len(tiles) > 1 for _, tiles in sides)
+    width = (_TILED_COLUMN_BYTES if is_tiled else _COLUMN_BYTES) // x.element_size()
     for first in range(0, x.shape[1], width):
         columns = slice(first, first + width)
         block = x[:, columns].contiguous()
         for rows, tiles in sides:
-            total = tiles[0] @ block
+            out = product[rows, columns]
+            torch.mm(tiles[0], block, out=out)
             for tile in tiles[1:]:
-                torch.addmm(total, tile, block, out=total)
-            product[rows, columns] = total
+                torch.addmm(out, tile, block, out=out)
     return product
 
 

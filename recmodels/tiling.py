@@ -6,8 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Sources of a part; with 128 bytes a row, which is what a product takes at once, a core's last-level cache holds them.
-TILE_NODES = 1 << 16
+# Sources of a part; with 256 bytes a row, which is what a product takes at once, they are 8 MB of a last-level cache,
+# part of which others on the machine may use.
+TILE_NODES = 1 << 15
 
 
 class Tile(NamedTuple):

@@ -1,4 +1,5 @@
 import math
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -87,22 +88,24 @@ def test_scale_end_to_end_writes_rows_fits_and_a_picture(tmp_path: Path) -> None
     conditions, *others = lines(out / "scale-nodes.jsonl")
     assert (conditions["growth"], conditions["threads"]) == ("nodes", 1)
     assert [found["users"] for found in others[:3]] == [120, 240, 480]
+    assert [len(found["steps_s"]) for found in others[:3]] == [1, 1, 1]
     assert [found["quantity"] for found in others[3:]] == list(scale.QUANTITIES.values())
     assert (out / "scale-nodes.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_an_error_keeps_the_sizes_that_were_finished(
+def test_an_error_keeps_the_models_that_were_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def measure(model: str, n_edges: int, _: object) -> Row:
-        if n_edges > 2000:
+    def measure(model: str, options: Namespace) -> list[Row]:
+        if model == "SGL":
             raise UserError("too large")
-        return scale.scale_row(model, {"edges": n_edges, "threads": 1}, [1.0], None)
+        return [scale.scale_row(model, {"edges": n, "threads": 1}, [1.0], None) for n in options.edges]
 
     monkeypatch.setattr(scale, "measure", measure)
-    assert main(scale.run, ["--edges", "3000", "2000", "1000", "--out", "found"], REMEDIES) == 2
+    argv = ["--edges", "1000", "2000", "--models", "LightGCN", "SGL", "--out", "found"]
+    assert main(scale.run, argv, REMEDIES) == 2
     last = "what was finished is in found/scale-nodes.jsonl"
     assert capsys.readouterr().err.splitlines()[-2:] == ["error: too large", last]
     header, *rows = lines(tmp_path / "found" / "scale-nodes.jsonl")
-    assert header.items() >= {"growth": "nodes", "steps": 5, "seed": 2020, "threads": 1}.items()
-    assert [found["edges"] for found in rows] == [1000, 2000]
+    assert header.items() >= {"growth": "nodes", "steps": 11, "seed": 2020, "threads": 1}.items()
+    assert [(found["model"], found["edges"]) for found in rows] == [("LightGCN", 1000), ("LightGCN", 2000)]

@@ -213,13 +213,14 @@ def test_blocks_of_columns_give_the_same_bits(dtype, width, monkeypatch):
     monkeypatch.setattr(kernels, "_COLUMN_BYTES", 1 << 20)
     assert torch.equal(blocked, propagate(adjacency, x))
     assert torch.equal(blocked, adjacency.matrix() @ x)
+    assert torch.equal(blocked, propagate(adjacency, x.T.contiguous().T))  # whatever the layout
     assert_close(blocked, adjacency.matrix().to_dense() @ x, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("n_nodes", [1, 4, 30, 1000])
 def test_tiles_give_the_product_and_its_gradient(n_nodes, monkeypatch):
     monkeypatch.setattr(tiling, "TILE_NODES", n_nodes)
-    monkeypatch.setattr(kernels, "_COLUMN_BYTES", 16)
+    monkeypatch.setattr(kernels, "_TILED_COLUMN_BYTES", 16)
     adjacency = random_graph(60, 90).normalized_adjacency(torch.float64, target=0.3)
     counts = [len(tiles) for _, tiles in adjacency.sides()]
     assert counts == {1: [35, 23], 4: [23, 15], 30: [3, 2], 1000: [1, 1]}[n_nodes]
