@@ -2,8 +2,9 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from statistics import median
 
@@ -42,7 +43,8 @@ CAPTION = (
     "least-squares fit, relative to the measured value."
 )
 REMEDIES = Remedies(folder="choose a folder you may write, with --out", disk="free disk space", memory="--edges")
-_WARM_UP = 4  # as many as the memory of freed tensors takes until it grows no more
+_WARM_UP = 5  # until the memory of freed tensors hardly grows
+Measured = tuple[dict[str, int], list[float], float | None]  # facts, seconds of each step, peak MB of one process
 
 
 def log_log_slope(x: Sequence[float], y: Sequence[float]) -> float | None:
@@ -89,33 +91,51 @@ def fits(rows: Sequence[Row]) -> list[Row]:
     return found
 
 
-def scale_row(model: str, facts: dict[str, int], seconds: Sequence[float], peak_mb: float | None) -> Row:
-    """The row of one model at one size; None where there is no memory to report."""
-    millions, step_s = facts["edges"] / 1e6, median(seconds)
+def scale_row(model: str, facts: dict[str, int], seconds: Sequence[float], peaks_mb: Sequence[float | None]) -> Row:
+    """The row of one model at one size.
+
+    Args:
+        model: its name.
+        facts: of the graph and the process.
+        seconds: of each timed step.
+        peaks_mb: of each process; None where the system cannot tell.
+    """
+    known = [peak for peak in peaks_mb if peak is not None]
+    millions, step_s, peak_mb = facts["edges"] / 1e6, median(seconds), median(known) if known else None
     per_million = {"s_per_million_edges": step_s / millions, "mb_per_million_edges": peak_mb and peak_mb / millions}
-    return {"model": model, **facts, "step_s": step_s, "peak_mb": peak_mb, **per_million, "steps_s": list(seconds)}
+    every = {"steps_s": list(seconds), "peaks_mb": list(peaks_mb)}
+    return {"model": model, **facts, "step_s": step_s, "peak_mb": peak_mb, **per_million, **every}
 
 
 def measure(model: str, options: argparse.Namespace) -> list[Row]:
-    """Takes steps of one model at every size, each in a process of its own.
+    """Takes steps of one model at every size, several times in processes of their own."""
+    sizes = sorted(set(options.edges))
+    with tqdm(total=options.processes * options.steps, desc=f"{model}, a step of each size") as bar:
+        rounds = [_round(model, sizes, options, bar.update) for _ in range(options.processes)]
+    rows = []
+    for given in zip(*rounds, strict=True):
+        facts, seconds, peaks = zip(*given, strict=True)
+        rows.append(scale_row(model, facts[0], list(chain(*seconds)), peaks))
+    return rows
 
-    The sizes take turns step by step, so that a slow stretch of the machine meets all of them.
-    """
+
+def _round(model: str, sizes: Sequence[int], options: argparse.Namespace, told: Callable[[], object]) -> list[Measured]:
+    """One process of each size; they take turns step by step, so that a slow stretch of the machine meets all."""
     with ExitStack() as stack:
-        workers = []
-        for n_edges in sorted(set(options.edges)):
+        workers, are_reset = [], []
+        for n_edges in sizes:
             given, named = (model, n_edges, options.growth, options.seed), f"{model}, {n_edges:,} edges"
-            worker = stack.enter_context(Worker(SyntheticModel, *given, name=named, remedies=REMEDIES))
-            is_reset = worker.reset_peak()
-            worker.run(SyntheticModel.steps, _WARM_UP)
-            print(f"{named}: ready", file=sys.stderr, flush=True)
-            workers.append((worker, is_reset, list[float]()))
-        for _ in tqdm(range(options.steps), desc=f"{model}, a step of each size"):
-            for worker, _, seconds in workers:
-                seconds += worker.run(SyntheticModel.steps, 1)
+            workers.append(stack.enter_context(Worker(SyntheticModel, *given, name=named, remedies=REMEDIES)))
+            are_reset.append(workers[-1].reset_peak())
+            workers[-1].run(SyntheticModel.steps, _WARM_UP)
+        seconds = [list[float]() for _ in sizes]
+        for _ in range(options.steps):
+            for worker, own in zip(workers, seconds, strict=True):
+                own += worker.run(SyntheticModel.steps, 1)
+            told()
         return [
-            scale_row(model, worker.run(SyntheticModel.facts), seconds, worker.peak_mb() if is_reset else None)
-            for worker, is_reset, seconds in workers
+            (worker.run(SyntheticModel.facts), own, worker.peak_mb() if is_reset else None)
+            for worker, own, is_reset in zip(workers, seconds, are_reset, strict=True)
         ]
 
 
@@ -126,7 +146,8 @@ def options_of(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--edges", nargs="+", type=positive, default=sizes, help="edges of each graph")
     growth = "what grows: nodes (25 edges a user) or density (100,000 users)"
     parser.add_argument("--growth", choices=GROWTHS, default="nodes", help=growth)
-    parser.add_argument("--steps", type=positive, default=11, help="timed steps of each size; the median counts")
+    parser.add_argument("--steps", type=positive, default=8, help="timed steps of each process; the median counts")
+    parser.add_argument("--processes", type=positive, default=3, help="of each size; the median of their peaks counts")
     parser.add_argument("--seed", type=int, default=2020, help="seed of graphs, models and batches")
     add_shared(parser, ["LightGCN", "NCL_OT"])
     return parse(parser, argv)
@@ -136,7 +157,8 @@ def run(argv: Sequence[str], results: Results) -> None:
     """Measures, writes after every model, prints and draws."""
     options, rows = options_of(argv), list[Row]()
     path = Path(options.out) / f"scale-{options.growth}.jsonl"
-    header = {"growth": options.growth, "batch_size": BATCH_SIZE, "steps": options.steps, "seed": options.seed}
+    header = {name: getattr(options, name) for name in ("growth", "steps", "processes", "seed")}
+    header["batch_size"] = BATCH_SIZE
     for model in options.models:
         rows += measure(model, options)
         machine_row = {"threads": rows[0]["threads"], "cpu": cpu_name(), "recmodels": recmodels.__version__}

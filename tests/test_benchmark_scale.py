@@ -30,9 +30,10 @@ def test_deviation_is_zero_on_a_line_and_the_worst_point_off_it() -> None:
 def test_too_few_sizes_have_no_fit() -> None:
     assert scale.log_log_slope([5], [1]) is None
     assert scale.line_deviation([1, 2], [1, 7]) is None
-    rows = [scale.scale_row("LightGCN", {"edges": 2 * 10**6}, [1.0, 3.0, 2.0], None)]
+    rows = [scale.scale_row("LightGCN", {"edges": 2 * 10**6}, [1.0, 3.0, 2.0], [None])]
     assert (rows[0]["step_s"], rows[0]["s_per_million_edges"], rows[0]["mb_per_million_edges"]) == (2.0, 1.0, None)
     assert [fit["quantity"] for fit in scale.fits(rows)] == ["seconds of a step"]
+    assert scale.scale_row("LightGCN", {"edges": 10**6}, [1.0], [7.0, 9.0, None])["peak_mb"] == 8.0
 
 
 def test_synthetic_graph_has_the_asked_size() -> None:
@@ -82,13 +83,27 @@ def test_every_model_trains_on_a_synthetic_graph(name: str) -> None:
 
 @pytest.mark.slow
 def test_scale_end_to_end_writes_rows_fits_and_a_picture(tmp_path: Path) -> None:
-    done = run("scale", tmp_path, "--edges", "3000", "6000", "12000", "--steps", "1", "--models", "LightGCN")
+    done = run(
+        "scale",
+        tmp_path,
+        "--edges",
+        "3000",
+        "6000",
+        "12000",
+        "--steps",
+        "2",
+        "--processes",
+        "2",
+        "--models",
+        "LightGCN",
+    )
     assert done.returncode == 0, done.stderr
     out = tmp_path / "benchmarks" / "out"
     conditions, *others = lines(out / "scale-nodes.jsonl")
     assert (conditions["growth"], conditions["threads"]) == ("nodes", 1)
     assert [found["users"] for found in others[:3]] == [120, 240, 480]
-    assert [len(found["steps_s"]) for found in others[:3]] == [1, 1, 1]
+    assert [len(found["steps_s"]) for found in others[:3]] == [4, 4, 4]
+    assert all(sorted(found["peaks_mb"])[0] <= found["peak_mb"] <= sorted(found["peaks_mb"])[1] for found in others[:3])
     assert [found["quantity"] for found in others[3:]] == list(scale.QUANTITIES.values())
     assert (out / "scale-nodes.png").read_bytes().startswith(b"\x89PNG")
 
@@ -99,7 +114,7 @@ def test_an_error_keeps_the_models_that_were_finished(
     def measure(model: str, options: Namespace) -> list[Row]:
         if model == "SGL":
             raise UserError("too large")
-        return [scale.scale_row(model, {"edges": n, "threads": 1}, [1.0], None) for n in options.edges]
+        return [scale.scale_row(model, {"edges": n, "threads": 1}, [1.0], [None]) for n in options.edges]
 
     monkeypatch.setattr(scale, "measure", measure)
     argv = ["--edges", "1000", "2000", "--models", "LightGCN", "SGL", "--out", "found"]
@@ -107,5 +122,5 @@ def test_an_error_keeps_the_models_that_were_finished(
     last = "what was finished is in found/scale-nodes.jsonl"
     assert capsys.readouterr().err.splitlines()[-2:] == ["error: too large", last]
     header, *rows = lines(tmp_path / "found" / "scale-nodes.jsonl")
-    assert header.items() >= {"growth": "nodes", "steps": 11, "seed": 2020, "threads": 1}.items()
+    assert header.items() >= {"growth": "nodes", "steps": 8, "processes": 3, "seed": 2020, "threads": 1}.items()
     assert [(found["model"], found["edges"]) for found in rows] == [("LightGCN", 1000), ("LightGCN", 2000)]
