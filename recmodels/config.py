@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from recmodels.data_params import REFUSED, DataParams, time_problems
 from recmodels.errors import ParamError
-from recmodels.layers import Layer, dump_yaml, load_layer, load_named, merge, parse_argv, properties_root, read_argv
+from recmodels.layers import Layer, load_layer, load_named, merge, parse_argv, properties_root, read_argv
 from recmodels.params import Params, nearest, raise_all
+from recmodels.plain_yaml import dump_yaml
 from recmodels.run_params import RunParams
 
 if TYPE_CHECKING:
@@ -141,10 +142,12 @@ def outer_layers(source: Sequence[str] | Mapping[str, Any]) -> tuple[list[Layer]
         problems.append(f"config_files: expected paths or names of shipped presets, got {paths!r}")
         paths = []
     for path in paths:
+        repeated = list[str]()
         try:
-            layers.append(load_named(str(path), "preset"))
+            layers.append(load_named(str(path), "preset", repeated))
         except ParamError as error:
             problems.append(f"config_files: {error}")
+        problems += [f"config_files: {path}, {text}" for text in repeated]
     return [*layers, Layer(label, overrides)], problems
 
 

@@ -1,24 +1,22 @@
-"""Layers of configuration as plain data: YAML text, command lines, and how they merge."""
+"""Layers of configuration as plain data: files, command lines, and how they merge."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import yaml
-
 from recmodels.errors import ParamError
 from recmodels.params import nearest, raise_all
+from recmodels.plain_yaml import load_yaml, read_yaml
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
 MERGED_KEYS = ("eval_args", "train_neg_sample_args", "clip_grad_norm")
 _SHORT = {"-m": "--model", "-d": "--dataset"}
-_FLOAT = r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
 
 
 class Layer(NamedTuple):
@@ -28,87 +26,24 @@ class Layer(NamedTuple):
     values: dict[str, Any]
 
 
-class _Loader(yaml.SafeLoader):
-    """Numbers as in YAML 1.2, no tags, no dates, no key twice in a mapping."""
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
-                raise yaml.MarkedYAMLError(problem="a key must be a string", problem_mark=key.start_mark)
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"key {key.value!r} appears twice", problem_mark=key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes what `_Loader` reads back: strings that look like its numbers are quoted, nothing is an alias."""
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-for _kind in (_Loader, _Dumper):
-    for _tag, _pattern, _first in (
-        ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-        ("bool", r"yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF", list("yYnNtTfFoO")),
-        ("int", r"[-+]?[0-9]+", list("-+0123456789")),
-        ("float", _FLOAT, list("-+0123456789.")),
-        ("merge", r"<<", ["<"]),
-    ):
-        _kind.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
-# YAML 1.1 reads 010 as eight; here it is ten
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
-
-
-def load_yaml(text: str, name: str) -> Any:
-    """Plain data of a YAML text: mappings, lists, strings, numbers, booleans, null.
-
-    Floats follow YAML 1.2 (`1e-4`, `1E5` and `.5` are floats), ints are decimal, dates stay strings.
-
-    Args:
-        text: one YAML document.
-        name: where it comes from, for the error.
-
-    Raises:
-        ParamError: not YAML, a tag, an alias, a key twice in one mapping, a key that is not a string, nesting or a
-            whole number beyond Python's limits; names line and reason.
-    """
-    try:
-        for token in yaml.scan(text, Loader=_Loader):
-            if isinstance(token, yaml.TagToken):
-                raise yaml.MarkedYAMLError(problem="tags are refused, write plain data", problem_mark=token.start_mark)
-            if isinstance(token, yaml.AliasToken):  # a value could hold itself
-                problem = f"the alias *{token.value} is refused, write the value again"
-                raise yaml.MarkedYAMLError(problem=problem, problem_mark=token.start_mark)
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise ParamError(f"{name}, line {mark.line + 1 if mark else '?'}: {error.problem}") from None
-    except RecursionError:
-        raise ParamError(f"{name}: brackets are nested too deeply") from None
-    except (yaml.YAMLError, ValueError) as error:  # Python reads no whole number of more than 4300 digits
-        raise ParamError(f"{name}: {error}") from None
-
-
-def dump_yaml(values: Mapping[str, Any]) -> str:
-    """YAML text in the given order that `load_yaml` reads back as equal values."""
-    return yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False)
-
-
-def load_layer(source: Traversable | Path, name: str) -> Layer:
+def load_layer(source: Traversable | Path, name: str, repeated: list[str] | None = None) -> Layer:
     """One YAML file of flat names.
 
+    Args:
+        source: the file.
+        name: of the layer.
+        repeated: takes the problems of keys that are there twice, of which the first counts; None raises them.
+
     Raises:
-        ParamError: the file cannot be read, or is not a mapping of names.
+        ParamError: the file cannot be read, or is not a mapping of names; or a key is there twice.
     """
     try:
-        values = load_yaml(source.read_text(encoding="utf-8"), name)
+        text = source.read_text(encoding="utf-8")
+        if repeated is None:
+            values = load_yaml(text, name)
+        else:
+            values, found = read_yaml(text, name)
+            repeated += found
     except (OSError, UnicodeDecodeError) as error:
         raise ParamError(f"{name}: cannot be read: {error}") from None
     if values is not None and not isinstance(values, dict):
@@ -116,21 +51,22 @@ def load_layer(source: Traversable | Path, name: str) -> Layer:
     return Layer(name, values or {})
 
 
-def load_named(path: str, kind: str) -> Layer:
+def load_named(path: str, kind: str, repeated: list[str]) -> Layer:
     """A file, or the shipped one of that name where there is no such file.
 
     Args:
         path: of the file, or the name of a YAML in `properties/<kind>/`.
         kind: `preset`, `space` or `ablation`.
+        repeated: takes the problems of keys that are there twice, as in `load_layer`.
 
     Raises:
         ParamError: as `load_layer`; names what is shipped.
     """
     shipped = {file.name.removesuffix(".yaml"): file for file in (properties_root() / kind).iterdir()}
     if path in shipped and not Path(path).is_file():
-        return load_layer(shipped[path], f"properties/{kind}/{path}.yaml")
+        return load_layer(shipped[path], f"properties/{kind}/{path}.yaml", repeated)
     try:
-        return load_layer(Path(path), path)
+        return load_layer(Path(path), path, repeated)
     except ParamError as error:
         known = f"shipped {kind}s: {', '.join(sorted(shipped))}{nearest(path, shipped)}"
         raise ParamError(f"{error}; {known}") from None

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from recmodels.experiments.folder import CONFIG, RESULT, USERS, write_arrays
-from recmodels.layers import dump_yaml
+from recmodels.plain_yaml import dump_yaml
 
 SPLIT = "6111c3a5b042"
 CONFIG_VALUES: dict[str, Any] = {

@@ -27,7 +27,7 @@ from recmodels.experiments import run
 from recmodels.experiments.folder import CONFIG, RESULT
 from recmodels.experiments.session import NO_NUMBER, prepare, resolve_run, resolve_train, split_fingerprint
 from recmodels.files import write_text
-from recmodels.layers import dump_yaml
+from recmodels.plain_yaml import dump_yaml
 from recmodels.streams import stream_seed
 from recmodels.tuning.study import FOUND
 from tests.runs import CHECKOUT, arguments, options, wait_for_files

@@ -210,12 +210,26 @@ seeds: [1, 1, -2, x, true]
         ),
         ("base: {model: NCL}\ngrid: {n_layers: []}", "grid: n_layers: expected a list of at least one value, got []"),
         ("base: {model: NCL}\npoints: {a: {}}\nseeds: 0", "seeds: expected a count from 1 to 1000, or a list of "),
-        ("base: {model: NCL}\npoints:\n  a: {}\n  a: {n_layers: 1}", "points.yaml, line 4: key 'a' appears twice"),
+        ("base: {model: NCL}\npoints:\n  a: {}\n  a: {n_layers: 1}", "line 4: key 'a' appears twice"),
     ],
 )
 def test_a_file_that_makes_no_points_is_refused(text: str, message: str) -> None:
     (found,) = problems(text)
     assert found.startswith(message)
+
+
+def test_a_name_that_is_there_twice_hides_no_other_problem() -> None:
+    text = (
+        "base: {model: NCL, epochs: 0}\npoints:\n  a: {}\n  b: {n_layer: 1}\n  a: {n_layers: 1}\n"
+        "  b: {ssl_temp: -1}\ngrid: {n_layers: []}\n"
+    )
+    assert problems(text) == [
+        "line 5: key 'a' appears twice",
+        "line 6: key 'b' appears twice",
+        "grid: n_layers: expected a list of at least one value, got []",
+        "epochs: must be >= 1, got 0 (from base)",
+        "point b: n_layer: unknown key of NCL; did you mean 'n_layers'?",
+    ]
 
 
 def test_seeds_end_where_those_of_a_run_do() -> None:

@@ -26,7 +26,7 @@ from recmodels.errors import ParamError
 from recmodels.experiments.folder import CONFIG, RESULT, USERS, write_arrays
 from recmodels.experiments.session import resolve_train
 from recmodels.files import write_text
-from recmodels.layers import dump_yaml
+from recmodels.plain_yaml import dump_yaml
 from recmodels.reporting.pictures import Curve
 from recmodels.training.curves import to_csv
 from tests.runs import options

@@ -13,8 +13,9 @@ from recmodels import models
 from recmodels.config import resolve
 from recmodels.data_params import REFUSED, DataParams
 from recmodels.errors import ParamError
-from recmodels.layers import dump_yaml, load_layer, properties_root
+from recmodels.layers import load_layer, properties_root
 from recmodels.params import Params, param
+from recmodels.plain_yaml import dump_yaml
 from recmodels.run_params import RunParams
 
 
@@ -185,9 +186,9 @@ def test_problems_of_all_kinds_come_in_one_message(tmp_path: Path) -> None:
     argv = ["-m", "LightGCN", "-d", "ml-100k", "junk", f"--config_files={broken},{tmp_path}/none.yaml", "--worker=1"]
     lines = failure([*argv, "--epoch=1", "--n_layers=0", "--seed=x", "--valid_metric=NDCG@11", "--load_col=3"])
     found = [line.removeprefix("  - ").partition(":")[0] for line in lines[1:]]
-    assert lines[0] == "configuration: 9 problems"
+    assert lines[0] == "configuration: 10 problems"
     assert found[:3] == ["junk", "config_files", "config_files"]
-    assert sorted(found[3:]) == ["epoch", "load_col", "n_layers", "seed", "valid_metric", "worker"]
+    assert sorted(found[3:]) == ["a", "epoch", "load_col", "n_layers", "seed", "valid_metric", "worker"]
     assert f"{broken}, line 2: key 'a' appears twice" in lines[2]
     assert f"{tmp_path}/none.yaml: cannot be read" in lines[3]
 

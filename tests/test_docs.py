@@ -8,8 +8,9 @@ import pytest
 from recmodels import cli
 from recmodels.experiments.folder import CONFIG
 from recmodels.experiments.session import DEFAULTS, PARAMS
-from recmodels.layers import load_layer, load_yaml, parse_argv
+from recmodels.layers import load_layer, parse_argv
 from recmodels.models import MODELS
+from recmodels.plain_yaml import load_yaml
 
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#([^)\s]+))?\)")

@@ -14,7 +14,7 @@ from recmodels.experiments.example_plan import ExamplePlan, example_plans
 from recmodels.experiments.folder import BEST
 from recmodels.experiments.run import train
 from recmodels.experiments.session import resolve_train
-from recmodels.layers import dump_yaml
+from recmodels.plain_yaml import dump_yaml
 from recmodels.reporting.plan_svg import plan_svg
 from tests.runs import options
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from recmodels import layers
 from recmodels.errors import ParamError
-from recmodels.layers import Layer, dump_yaml, load_yaml, merge, parse_argv, take_option
+from recmodels.layers import Layer, merge, parse_argv, take_option
+from recmodels.plain_yaml import dump_yaml, load_yaml, read_yaml
 
 
 def argv_failure(*argv: str) -> str:
@@ -48,6 +49,12 @@ def test_yaml_numbers_follow_version_1_2_and_dates_stay_strings(text: str, value
     assert (found, type(found)) == (value, type(value))
 
 
+def test_of_a_key_that_is_there_twice_the_first_counts_and_the_other_is_told() -> None:
+    text = "b:\n  c: 1\n  c: 2\na: 3\na: 4\na: 5\n"
+    told = ["line 3: key 'c' appears twice", "line 5: key 'a' appears twice", "line 6: key 'a' appears twice"]
+    assert read_yaml(text, "here") == ({"b": {"c": 1}, "a": 3}, told)
+
+
 def test_yaml_knows_infinity() -> None:
     assert load_yaml("[.inf, -.inf]", "here") == [math.inf, -math.inf]
 
@@ -57,6 +64,10 @@ def test_yaml_knows_infinity() -> None:
     [
         ("a: 1\nb: 2\na: 3", "file.yaml, line 3: key 'a' appears twice"),
         ("a: 1\nb: {c: 1, c: 1}", "file.yaml, line 2: key 'c' appears twice"),
+        (
+            "a: {c: 1, c: 1}\na: 1",
+            "file.yaml: 2 problems\n  - line 1: key 'c' appears twice\n  - line 2: key 'a' appears twice",
+        ),
         ("a: 1\nb: !!python/object:os.system x", "file.yaml, line 2: tags are refused, write plain data"),
         ("a: !!str 5", "file.yaml, line 1: tags are refused, write plain data"),
         ("a: 1\n2: b", "file.yaml, line 2: a key must be a string"),

@@ -161,6 +161,12 @@ enqueue:
     ]
 
 
+def test_a_key_that_is_there_twice_hides_no_other_problem() -> None:
+    text = "n_layers: [1, 2]\nlearning_rte: [0.1, 0.2]\nn_layers: [2, 3]\nreg_weight: {low: 1, low: 2, high: 1}\n"
+    assert problems(text)[:2] == ["line 3: key 'n_layers' appears twice", "line 4: key 'low' appears twice"]
+    assert any("learning_rte: unknown" in text for text in problems(text))
+
+
 @pytest.mark.parametrize("field", ["low", "high", "step"])
 @pytest.mark.parametrize(
     ("text", "shown"), [(".inf", "inf"), ("-.inf", "-inf"), (".nan", "nan"), ("1" + "0" * 400, "1" + "0" * 400)]

@@ -15,6 +15,7 @@ LAYERS: list[set[str]] = [
     {"adjacency"},
     {"graph"},
     {"kernels", "costs", "params", "clustering", "sampling", "spectral", "filters"},
+    {"plain_yaml"},
     {"sinkhorn", "scoring", "tables", "views", "layers", "run_params", "data_params", "compat"},
     {"transport", "config", "data", "perturbed_views"},
     {"distances", "node_views"},
@@ -45,7 +46,18 @@ MATHEMATICS = {
     "node_views",
     "filters",
 }
-CONFIGURATION = {"params", "layers", "config", "run_params", "data_params", "compat", "data", "models", "training"}
+CONFIGURATION = {
+    "params",
+    "plain_yaml",
+    "layers",
+    "config",
+    "run_params",
+    "data_params",
+    "compat",
+    "data",
+    "models",
+    "training",
+}
 MAX_FILE, MAX_FUNCTION, MAX_PARAMETERS = 300, 40, 6
 # Public classes that no test has reason to name, and the test that fails without them.
 TESTED_THROUGH = {

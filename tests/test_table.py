@@ -11,7 +11,7 @@ import pytest
 
 from recmodels.errors import CheckpointError, ParamError, UserError
 from recmodels.experiments.folder import CONFIG, RESULT, USERS
-from recmodels.layers import load_yaml
+from recmodels.plain_yaml import load_yaml
 from recmodels.reporting.comparison import per_user
 from recmodels.reporting.finished import _OF_TRAINING, ROW_NAME, Run, read_runs
 from recmodels.reporting.kept import PER_USER, keep

@@ -53,8 +53,9 @@ def load_ablation(path: str, given: Mapping[str, Any], n_seeds: int | None = Non
         ParamError: the file cannot be read, or keys, types, bounds, names, seeds or figures are wrong, or two points
             are the same; all at once.
     """
-    values = load_named(path, "ablation").values
-    problems = [
+    problems = list[str]()
+    values = load_named(path, "ablation", problems).values
+    problems += [
         f"{key}: unknown, expected {', '.join(_KEYS)}{nearest(key, _KEYS)}" for key in values if key not in _KEYS
     ]
     problems += [f"{key}: {text} (from command line)" for key, text in _NOT_GIVEN.items() if key in given]

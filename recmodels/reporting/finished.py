@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, get_args, get_origin
 from recmodels.errors import CheckpointError
 from recmodels.experiments.folder import CONFIG, RESULT
 from recmodels.experiments.session import NO_NUMBER
-from recmodels.layers import load_yaml
 from recmodels.models import FILTERS
+from recmodels.plain_yaml import load_yaml
 from recmodels.training.baselines import FITTED
 from recmodels.typed_values import TypeMismatchError, convert, describe, leaves, nearest
 

@@ -10,8 +10,8 @@ import numpy as np
 from recmodels.errors import ParamError
 from recmodels.experiments.folder import CONFIG, RESULT, USERS, write_arrays
 from recmodels.files import write_text
-from recmodels.layers import dump_yaml
 from recmodels.params import raise_all
+from recmodels.plain_yaml import dump_yaml
 from recmodels.reporting.comparison import per_user
 from recmodels.reporting.finished import ROW_NAME, Run
 from recmodels.reporting.table import make_tables

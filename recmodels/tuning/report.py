@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from recmodels.experiments.folder import CONFIG
 from recmodels.experiments.session import resolve_run, resolve_train
 from recmodels.files import write_bytes, write_text
-from recmodels.layers import dump_yaml
+from recmodels.plain_yaml import dump_yaml
 from recmodels.tuning.study import FOUND, load, read_identity, study_lock, trial_folder
 
 BEST_VALUES, TABLE, PICTURE = "best.yaml", "trials.csv", "importance.png"

@@ -48,7 +48,8 @@ def load_space(path: str, base: Resolved, given: Mapping[str, Any]) -> Space:
         ParamError: the file cannot be read; or keys, types, bounds, choices or settings are wrong, all at once; or two
             values of the space that the model refuses together.
     """
-    values = load_named(path, "space").values
+    repeated = list[str]()
+    values = load_named(path, "space", repeated).values
     enqueued = values.pop(ENQUEUE, None)
     wrong_keys = {key: list(_key_problems(key, values[key], base.model, given)) for key in values}
     problems = [text for found in wrong_keys.values() for text in found]
@@ -58,7 +59,7 @@ def load_space(path: str, base: Resolved, given: Mapping[str, Any]) -> Space:
     problems += found
     if not any(map(_is_searched, values.values())):
         problems.append("nothing to search: give at least one key a list of choices, or low and high")
-    raise_all(path, list(dict.fromkeys([*problems, *_value_problems(space, base), *wrong])))
+    raise_all(path, list(dict.fromkeys([*repeated, *problems, *_value_problems(space, base), *wrong])))
     raise_all(path, list(dict.fromkeys(_pair_problems(space, base))))
     return replace(space, enqueued=settings)
 
