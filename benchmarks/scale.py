@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
@@ -107,16 +107,17 @@ def scale_row(model: str, facts: dict[str, int], seconds: Sequence[float], peaks
     return {"model": model, **facts, "step_s": step_s, "peak_mb": peak_mb, **per_million, **every}
 
 
-def measure(model: str, options: argparse.Namespace) -> list[Row]:
-    """Takes steps of one model at every size, several times in processes of their own."""
-    sizes = sorted(set(options.edges))
-    with tqdm(total=options.processes * options.steps, desc=f"{model}, a step of each size") as bar:
-        rounds = [_round(model, sizes, options, bar.update) for _ in range(options.processes)]
-    rows = []
-    for given in zip(*rounds, strict=True):
-        facts, seconds, peaks = zip(*given, strict=True)
-        rows.append(scale_row(model, facts[0], list(chain(*seconds)), peaks))
-    return rows
+def measure(model: str, options: argparse.Namespace) -> Iterator[list[Row]]:
+    """Takes steps of one model at every size, several times in processes of their own; the rows after each round."""
+    sizes, rounds = sorted(set(options.edges)), list[list[Measured]]()
+    with tqdm(total=options.processes * (len(sizes) + options.steps), desc=f"{model}, warm-ups and turns") as bar:
+        for _ in range(options.processes):
+            rounds.append(_round(model, sizes, options, bar.update))
+            rows = []
+            for given in zip(*rounds, strict=True):
+                facts, seconds, peaks = zip(*given, strict=True)
+                rows.append(scale_row(model, facts[0], list(chain(*seconds)), peaks))
+            yield rows
 
 
 def _round(model: str, sizes: Sequence[int], options: argparse.Namespace, told: Callable[[], object]) -> list[Measured]:
@@ -128,6 +129,7 @@ def _round(model: str, sizes: Sequence[int], options: argparse.Namespace, told: 
             workers.append(stack.enter_context(Worker(SyntheticModel, *given, name=named, remedies=REMEDIES)))
             are_reset.append(workers[-1].reset_peak())
             workers[-1].run(SyntheticModel.steps, _WARM_UP)
+            told()
         seconds = [list[float]() for _ in sizes]
         for _ in range(options.steps):
             for worker, own in zip(workers, seconds, strict=True):
@@ -154,15 +156,17 @@ def options_of(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def run(argv: Sequence[str], results: Results) -> None:
-    """Measures, writes after every model, prints and draws."""
+    """Measures, writes after every round, prints and draws."""
     options, rows = options_of(argv), list[Row]()
     path = Path(options.out) / f"scale-{options.growth}.jsonl"
     header = {name: getattr(options, name) for name in ("growth", "steps", "processes", "seed")}
     header["batch_size"] = BATCH_SIZE
     for model in options.models:
-        rows += measure(model, options)
-        machine_row = {"threads": rows[0]["threads"], "cpu": cpu_name(), "recmodels": recmodels.__version__}
-        results.write(path, [header | machine_row, *rows])
+        finished = list(rows)
+        for found in measure(model, options):
+            rows = finished + found
+            machine_row = {"threads": rows[0]["threads"], "cpu": cpu_name(), "recmodels": recmodels.__version__}
+            results.write(path, [header | machine_row, *rows])
     found = fits(rows)
     results.write(path, [header | machine_row, *rows, *found])
     draw(rows, path.with_suffix(".png"))

@@ -60,7 +60,11 @@ class Adjacency(nn.Module):
 
     @property
     def transpose(self) -> "Adjacency":
-        """The transposed matrix; the same object when symmetric."""
+        """The transposed matrix; the same object when symmetric.
+
+        A transpose is its own transpose, since it does not know where it came from: gradients through `propagate` are
+        right for the matrix, not for the transpose of an asymmetric one.
+        """
         return self if self._transpose is None else self._transpose
 
     def edge_numbers(self) -> Tensor:

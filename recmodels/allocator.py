@@ -5,8 +5,8 @@ import os
 import sys
 
 # Names of mallopt(3).
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-_NEVER, _LARGEST = -1, 2**31 - 1
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+_NEVER = -1
 _SET_BY_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES", "LD_PRELOAD")
 # Below, the C library keeps memory by itself, and keeping all of it only spreads tensors over more than a cache holds.
 LARGE_BYTES = 8 << 20
@@ -31,4 +31,4 @@ def keep_freed_memory(tensor_bytes: int) -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    return bool(mallopt(_MMAP_THRESHOLD, _LARGEST)) and bool(mallopt(_TRIM_THRESHOLD, _NEVER))
+    return bool(mallopt(_MMAP_MAX, 0)) and bool(mallopt(_TRIM_THRESHOLD, _NEVER))

@@ -18,8 +18,8 @@ _SIMILARITY_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
 _FEWEST_ROWS, _MOST_SIMILARITY_BYTES = 64, 256 << 20
 # Bytes of the candidates' gradients of all cores, each of which adds up its own.
 _GRADIENT_BYTES = 256 << 20
-# Bytes of a row of the columns that a sparse product takes at once on a CPU: of a few thousand nodes a core's own cache
-# holds them. With tiles that only the last-level cache holds, more at once costs no more and saves a pass.
+# Bytes of a row of the columns that a sparse product takes at once on a CPU. Of a few thousand nodes a core's own cache
+# holds 128 a row. Of a tile it does not, so narrow blocks would only read the indices more often.
 _COLUMN_BYTES, _TILED_COLUMN_BYTES = 128, 256
 
 
@@ -126,7 +126,7 @@ def weighted_infonce_sum(
 
 
 def _check_contrast(a: Tensor, p: Tensor, c: Tensor, w: Tensor, temperature: float) -> None:
-    if temperature <= 0:
+    if not temperature > 0:  # NaN is refused too
         raise ValueError(f"weighted_infonce_sum: temperature must be > 0, got {temperature}")
     fits = a.dim() == c.dim() == 2 and a.shape == p.shape and a.shape[1] == c.shape[1] and w.shape == a.shape[:1]
     if not fits or not c.numel():

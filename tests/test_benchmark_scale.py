@@ -1,6 +1,9 @@
 import math
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
+from typing import ClassVar
 
 import pytest
 import torch
@@ -103,18 +106,63 @@ def test_scale_end_to_end_writes_rows_fits_and_a_picture(tmp_path: Path) -> None
     assert (conditions["growth"], conditions["threads"]) == ("nodes", 1)
     assert [found["users"] for found in others[:3]] == [120, 240, 480]
     assert [len(found["steps_s"]) for found in others[:3]] == [4, 4, 4]
-    assert all(sorted(found["peaks_mb"])[0] <= found["peak_mb"] <= sorted(found["peaks_mb"])[1] for found in others[:3])
+    assert all(found["peak_mb"] == median(found["peaks_mb"]) for found in others[:3])
     assert [found["quantity"] for found in others[3:]] == list(scale.QUANTITIES.values())
     assert (out / "scale-nodes.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_an_error_keeps_the_models_that_were_finished(
+class JournalWorker:
+    """Stands in for a process; every size writes what it does into one journal."""
+
+    journal: ClassVar[list[str]] = []
+
+    def __init__(self, _: object, model: str, n_edges: int, *__: object, **___: object) -> None:
+        self.n_edges, self.done = n_edges, 0
+
+    def __enter__(self) -> "JournalWorker":
+        self.journal.append(f"{self.n_edges} begins")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.journal.append(f"{self.n_edges} ends")
+
+    def run(self, action: object, *args: int) -> object:
+        if action is SyntheticModel.facts:
+            return {"edges": self.n_edges, "threads": 1}
+        self.journal.append(f"{self.n_edges} takes {args[0]}")
+        self.done += args[0]
+        return [float(self.done)] * args[0]
+
+    def reset_peak(self) -> bool:
+        return True
+
+    def peak_mb(self) -> float:
+        return float(self.n_edges)
+
+
+def test_sizes_take_turns_in_each_round_and_every_round_gives_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scale, "Worker", JournalWorker)
+    monkeypatch.setattr(JournalWorker, "journal", [])
+    options = scale.options_of(["--edges", "20", "10", "--steps", "2", "--processes", "2"])
+    first, second = scale.measure("LightGCN", options)
+    warm = scale._WARM_UP
+    begins = ["10 begins", f"10 takes {warm}", "20 begins", f"20 takes {warm}"]
+    turns = ["10 takes 1", "20 takes 1"]
+    assert JournalWorker.journal == 2 * [*begins, *turns, *turns, "20 ends", "10 ends"]
+    assert [(row["edges"], row["peak_mb"], row["steps_s"]) for row in first] == [
+        (10, 10.0, [warm + 1.0, warm + 2.0]),
+        (20, 20.0, [warm + 1.0, warm + 2.0]),
+    ]
+    assert [row["steps_s"] for row in second] == 2 * [[warm + 1.0, warm + 2.0] * 2]
+
+
+def test_an_error_keeps_the_rounds_that_were_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def measure(model: str, options: Namespace) -> list[Row]:
+    def measure(model: str, options: Namespace) -> Iterator[list[Row]]:
+        yield [scale.scale_row(model, {"edges": n, "threads": 1}, [1.0], [None]) for n in options.edges]
         if model == "SGL":
             raise UserError("too large")
-        return [scale.scale_row(model, {"edges": n, "threads": 1}, [1.0], [None]) for n in options.edges]
 
     monkeypatch.setattr(scale, "measure", measure)
     argv = ["--edges", "1000", "2000", "--models", "LightGCN", "SGL", "--out", "found"]
@@ -123,4 +171,6 @@ def test_an_error_keeps_the_models_that_were_finished(
     assert capsys.readouterr().err.splitlines()[-2:] == ["error: too large", last]
     header, *rows = lines(tmp_path / "found" / "scale-nodes.jsonl")
     assert header.items() >= {"growth": "nodes", "steps": 8, "processes": 3, "seed": 2020, "threads": 1}.items()
-    assert [(found["model"], found["edges"]) for found in rows] == [("LightGCN", 1000), ("LightGCN", 2000)]
+    assert [(found["model"], found["edges"]) for found in rows] == [
+        (m, n) for m in ("LightGCN", "SGL") for n in (1000, 2000)
+    ]
