@@ -91,6 +91,24 @@ def _product(adjacency: Adjacency, x: Tensor) -> Tensor:
     return product
 
 
+def kth_largest_score(anchors: Tensor, candidates: Tensor, k: int) -> Tensor:
+    """Each anchor's k-th largest inner product with the candidates; block by block, without gradients.
+
+    Args:
+        anchors: (B, d).
+        candidates: (M, d), M >= 1.
+        k: >= 1; more than M is M, the smallest.
+
+    Returns:
+        (B,).
+    """
+    budget = _SIMILARITY_BYTES.get(anchors.device.type, _SIMILARITY_BYTES["cpu"])
+    rows = max(1, budget // (candidates.shape[0] * candidates.element_size()))
+    with torch.no_grad():
+        blocks = anchors.split(rows)
+        return torch.cat([(block @ candidates.T).topk(min(k, len(candidates))).values[:, -1] for block in blocks])
+
+
 def weighted_infonce_sum(
     anchors: Tensor, positives: Tensor, candidates: Tensor, row_weights: Tensor, temperature: float
 ) -> Tensor:

@@ -101,6 +101,26 @@ def log_mean_exp(scores: Tensor, groups: Tensor, n_groups: int, temperature: flo
     return peak + temperature * (total / counts).log()
 
 
+def top_k_weights(scores: Tensor, thresholds: Tensor, groups: Tensor, ratio: float) -> Tensor:
+    """How much each positive counts by whether it is among the best: `sigmoid((score - threshold) / ratio)`, scaled.
+
+    Args:
+        scores: (B,), of the positives.
+        thresholds: (G,), the score to be among the best, in the unit of the scores.
+        groups: (B,) int64 in `[0, G)`, whose threshold; every group occurs.
+        ratio: > 0, in the unit of the scores; a large one counts all alike.
+
+    Returns:
+        (B,), constants > 0 with mean 1 over each group.
+
+    Source: Yang et al. 2025 (SL@K), the weights of the loss. Theirs are not scaled, so that a user whose positives all
+    rank low hardly counts.
+    """
+    with torch.no_grad():
+        logs = F.logsigmoid((scores - thresholds[groups]) / ratio)
+        return (logs - log_mean_exp(logs, groups, len(thresholds), 1.0)[groups]).exp()
+
+
 def alignment(x: Tensor, y: Tensor) -> Tensor:
     """Squared distance of the partners on the unit sphere.
 

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from recmodels import kernels, tiling
 from recmodels.adjacency import Adjacency
-from recmodels.kernels import gather, propagate, weighted_infonce_sum
+from recmodels.kernels import gather, kth_largest_score, propagate, weighted_infonce_sum
 from recmodels.losses import infonce
 from tests.conftest import random_graph
 
@@ -193,6 +193,16 @@ def test_temperature_must_be_positive():
     inputs, weights = _problem(torch.float32)
     with pytest.raises(ValueError, match="temperature must be > 0, got 0"):
         weighted_infonce_sum(*inputs, weights, 0)
+
+
+@pytest.mark.parametrize("block_bytes", [1, 200, 1 << 20])
+@pytest.mark.parametrize("k", [1, 3, 11, 50])
+def test_the_kth_largest_score_is_that_of_the_sorted_products(k, block_bytes, monkeypatch):
+    monkeypatch.setitem(kernels._SIMILARITY_BYTES, "cpu", block_bytes)
+    anchors, candidates = torch.randn(7, 4, requires_grad=True), torch.randn(11, 4)
+    found = kth_largest_score(anchors, candidates, k)
+    assert_close(found, (anchors @ candidates.T).sort(descending=True).values[:, min(k, 11) - 1].detach())
+    assert not found.requires_grad
 
 
 def test_propagate_equals_the_dense_product_in_value_and_gradient():

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from recmodels.graph import BipartiteGraph
-from recmodels.losses import alignment, log_mean_exp, uniformity
+from recmodels.losses import alignment, log_mean_exp, top_k_weights, uniformity
 from recmodels.objectives import (
     AlignmentUniformity,
     BilateralRanking,
@@ -18,6 +18,7 @@ from recmodels.objectives import (
     RankingObjective,
     SampledSoftmaxRanking,
     SoftmaxRanking,
+    TopKSoftmaxRanking,
 )
 from recmodels.records import Batch, Encoding
 from recmodels.scoring import Scorer, Temperature
@@ -77,6 +78,37 @@ def test_bsl_with_a_hot_positive_side_is_the_softmax() -> None:
     softmax, bsl = SoftmaxRanking(1.0, graph)(encoding, batch), BilateralRanking(1.0, graph, 1e7)(encoding, batch)
     assert_close(bsl, softmax, atol=1e-6, rtol=0)
     assert BilateralRanking(1.0, graph, 1.0)(encoding, batch) < softmax
+
+
+@pytest.mark.parametrize(("k", "ratio"), [(1, 0.5), (4, 0.5), (4, 2.0), (100, 1.0)])
+def test_slk_weighs_positives_by_how_far_they_are_from_the_best_k(k: int, ratio: float) -> None:
+    graph, encoding, batch = _world()
+    weights, terms = [], []
+    for user, pos in zip(batch.user, batch.pos, strict=True):
+        scores = _scores(encoding, user, _catalog(graph))
+        threshold = scores.detach().sort(descending=True).values[min(k, len(scores)) - 1]
+        weights.append(torch.sigmoid((_scores(encoding, user, [pos])[0].detach() - threshold) / ratio))
+        terms.append(F.cross_entropy(scores, pos - graph.n_users - 1))
+    for place, user in enumerate(batch.user):
+        own = [weight for weight, other in zip(weights, batch.user, strict=True) if other == user]
+        terms[place] = terms[place] * weights[place] / torch.stack(own).mean()
+    _agree(TopKSoftmaxRanking(1.0, graph, k, ratio), torch.stack(terms).mean(), encoding, batch)
+
+
+def test_slk_with_hot_weights_is_the_softmax_and_with_cold_ones_prefers_the_best() -> None:
+    graph, encoding, batch = _world()
+    softmax = SoftmaxRanking(1.0, graph)(encoding, batch)
+    assert_close(TopKSoftmaxRanking(1.0, graph, 3, 1e7)(encoding, batch), softmax, atol=1e-6, rtol=0)
+    assert TopKSoftmaxRanking(1.0, graph, 3, 0.1)(encoding, batch) < softmax
+
+
+def test_weights_of_the_best_k_have_mean_one_even_where_all_positives_are_far_below() -> None:
+    scores, groups = torch.tensor([-900.0, -901.0, 3.0, 1.0]), torch.tensor([0, 0, 1, 1])
+    weights = top_k_weights(scores.requires_grad_(), torch.tensor([0.0, 2.0]), groups, 1.0)
+    far = 2 * torch.tensor([1.0, math.exp(-1)]) / (1 + math.exp(-1))
+    near = 2 * torch.sigmoid(torch.tensor([1.0, -1.0]))
+    assert_close(weights, torch.cat([far, near]))
+    assert not weights.requires_grad
 
 
 def test_sampled_softmax_corrects_every_candidate_of_the_batch_by_its_share_of_the_interactions() -> None:
@@ -174,6 +206,7 @@ def test_importance_weighs_the_loss_of_a_user_as_a_whole() -> None:
     for pair in (
         [SampledSoftmaxRanking(1.0, graph, exponent) for exponent in (0.0, 0.5)],
         [BilateralRanking(1.0, graph, 0.7, exponent) for exponent in (0.0, 0.5)],
+        [TopKSoftmaxRanking(1.0, graph, 3, 0.7, exponent) for exponent in (0.0, 0.5)],
     ):
         plain, weighted = pair
         factor = weighted.importance[batch.user[0]]

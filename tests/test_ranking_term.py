@@ -10,7 +10,7 @@ import torch
 from recmodels.errors import ParamError
 from recmodels.experiments.session import resolve_train
 from recmodels.models.ranking_term import LOSSES, RankingParams
-from recmodels.objectives import BilateralRanking
+from recmodels.objectives import BilateralRanking, TopKSoftmaxRanking
 from tests.runs import options
 from tests.worlds import session, triples
 
@@ -48,10 +48,18 @@ def test_the_ratio_of_bsl_reaches_it(tmp_path: Path) -> None:
     assert bsl.ratio == 2.5
 
 
+def test_k_and_ratio_of_slk_reach_it(tmp_path: Path) -> None:
+    model = session(tmp_path, model="NCL", rec_loss="slk", slk_k=7, slk_ratio=2.5).model
+    (slk,) = (o for o in model.objectives if isinstance(o, TopKSoftmaxRanking))
+    assert (slk.k, slk.ratio) == (7, 2.5)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"rec_loss": "softmx"}, "rec_loss.*softmx.*softmax"),
+        ({"slk_k": 0}, "slk_k.*>= 1.*0"),
+        ({"slk_ratio": 0}, "slk_ratio.*> 0.*0"),
         ({"rec_temperature": 0.0}, "rec_temperature.*> 0.*0.0"),
         ({"rec_temperature_learned": True, "rec_temperature_epochs": 3}, "rec_temperature_epochs: a learned"),
         ({"rec_temperature_epochs": 3}, "rec_temperature_end: no value, expected a number > 0"),

@@ -146,7 +146,7 @@ enqueue:
         "bpr_weight: must be >= 0, got -1.0",
         "n_layers: must be >= 1, got 0",
         "learning_rate: must be > 0, got -0.01",
-        "rec_loss: must be one of 'bpr', 'softmax', 'sampled_softmax', 'bsl', 'directau', got 'sofmax'; "
+        "rec_loss: must be one of 'bpr', 'softmax', 'sampled_softmax', 'bsl', 'slk', 'directau', got 'sofmax'; "
         "did you mean 'softmax'?",
         "agg_ego_share: must be <= 1, got 1.5",
         "enqueue, setting 1: stopping_step: must be 2 plus steps of 4, got 3; the nearest is 2",

@@ -11,6 +11,7 @@ from recmodels.objectives import (
     PairwiseRanking,
     SampledSoftmaxRanking,
     SoftmaxRanking,
+    TopKSoftmaxRanking,
 )
 from recmodels.params import Params, param
 from recmodels.scoring import SIMILARITIES, Scorer, Temperature
@@ -20,7 +21,7 @@ from recmodels.scoring import SIMILARITIES, Scorer, Temperature
 class RankingParams(Params):
     """Keys of the scores and of the ranking loss."""
 
-    rec_loss: str = param(choices=("bpr", "softmax", "sampled_softmax", "bsl", "directau"))
+    rec_loss: str = param(choices=("bpr", "softmax", "sampled_softmax", "bsl", "slk", "directau"))
     bpr_weight: float = param(ge=0)
     rec_similarity: str = param(choices=tuple(SIMILARITIES))
     rec_temperature: float = param(gt=0)
@@ -30,6 +31,8 @@ class RankingParams(Params):
     rec_item_bias: bool = param()
     rec_user_exponent: float = param(ge=0)
     bsl_ratio: float = param(gt=0)
+    slk_k: int = param(ge=1)
+    slk_ratio: float = param(gt=0)
     directau_gamma: float = param(ge=0)
 
     def problems(self) -> list[str]:
@@ -66,6 +69,7 @@ LOSSES: dict[str, Callable[[RankingParams, BipartiteGraph], Objective]] = {
     "softmax": lambda p, graph: SoftmaxRanking(p.bpr_weight, graph, p.rec_user_exponent),
     "sampled_softmax": lambda p, graph: SampledSoftmaxRanking(p.bpr_weight, graph, p.rec_user_exponent),
     "bsl": lambda p, graph: BilateralRanking(p.bpr_weight, graph, p.bsl_ratio, p.rec_user_exponent),
+    "slk": lambda p, graph: TopKSoftmaxRanking(p.bpr_weight, graph, p.slk_k, p.slk_ratio, p.rec_user_exponent),
     "directau": lambda p, graph: AlignmentUniformity(p.bpr_weight, p.directau_gamma),
 }
 

@@ -10,6 +10,7 @@ from recmodels.objectives.ranking import (
     RankingObjective,
     SampledSoftmaxRanking,
     SoftmaxRanking,
+    TopKSoftmaxRanking,
 )
 from recmodels.objectives.subgraph_transport import DistanceContrast, SubgraphTransport
 from recmodels.objectives.view_contrast import (
@@ -40,6 +41,7 @@ __all__ = [
     "RankingObjective",
     "SampledSoftmaxRanking",
     "SoftmaxRanking",
+    "TopKSoftmaxRanking",
     "StructureContrast",
     "SubgraphTransport",
 ]

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recmodels.graph import BipartiteGraph
-from recmodels.kernels import gather, weighted_infonce_sum
-from recmodels.losses import alignment, bpr, log_mean_exp, norm, squared_norm, uniformity
+from recmodels.kernels import gather, kth_largest_score, weighted_infonce_sum
+from recmodels.losses import alignment, bpr, log_mean_exp, norm, squared_norm, top_k_weights, uniformity
 from recmodels.objectives.base import Objective
 from recmodels.records import Batch, Encoding
 
@@ -122,6 +122,40 @@ class BilateralRanking(SoftmaxRanking):
         positive = log_mean_exp((user * pos).sum(-1), group, len(nodes), self.ratio)
         negative = self._log_partition(encoding.scored[self.first_item :], encoding, batch)
         return (negative - (counts * self._importance(nodes, user.dtype) * positive).sum()) / len(user)
+
+
+class TopKSoftmaxRanking(SoftmaxRanking):
+    """Softmax over all items in which positives that are, or nearly are, among the user's k best count more.
+
+    A positive weighs `sigmoid((score - threshold) / ratio)`, the threshold being the k-th best score of the user among
+    all real items; the weights of a user's positives in the batch are scaled to mean 1 and are constants. Mean over the
+    batch, candidates as in `SoftmaxRanking`.
+
+    Args:
+        weight: multiplier.
+        graph: gives the sides, and the interactions of each user.
+        k: >= 1.
+        ratio: > 0, temperature of the weights over that of the scores; a large ratio is the softmax.
+        user_exponent: as in `RankingObjective`.
+
+    Source: Yang et al. 2025 (SL@K). There the threshold is estimated from drawn items, and weights are not scaled.
+    """
+
+    name = "slk"
+
+    def __init__(self, weight: float, graph: BipartiteGraph, k: int, ratio: float, user_exponent: float = 0.0) -> None:
+        super().__init__(weight, graph, user_exponent)
+        self.k, self.ratio = k, ratio
+
+    def forward(self, encoding: Encoding, batch: Batch) -> Tensor:
+        """Mean over B positives."""
+        user, pos = gather(encoding.scored, batch.triples[:2])
+        items, nodes = encoding.scored[self.first_item :], batch.users[0]
+        thresholds = kth_largest_score(gather(encoding.scored, nodes), items, self.k)
+        scores = (user * pos).sum(-1)
+        weights = top_k_weights(scores, thresholds, torch.searchsorted(nodes, batch.user), self.ratio)
+        positive = self._importance(batch.user, user.dtype) * weights * scores
+        return (self._log_partition(items, encoding, batch) - positive.sum()) / len(user)
 
 
 class SampledSoftmaxRanking(SoftmaxRanking):
