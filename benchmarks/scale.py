@@ -110,7 +110,8 @@ def scale_row(model: str, facts: dict[str, int], seconds: Sequence[float], peaks
 def measure(model: str, options: argparse.Namespace) -> Iterator[list[Row]]:
     """Takes steps of one model at every size, several times in processes of their own; the rows after each round."""
     sizes, rounds = sorted(set(options.edges)), list[list[Measured]]()
-    with tqdm(total=options.processes * (len(sizes) + options.steps), desc=f"{model}, warm-ups and turns") as bar:
+    total = options.processes * (len(sizes) + options.steps)
+    with tqdm(total=total, desc=f"{model}, warm-ups and turns", disable=None) as bar:  # only on a terminal
         for _ in range(options.processes):
             rounds.append(_round(model, sizes, options, bar.update))
             rows = []
@@ -163,7 +164,8 @@ def run(argv: Sequence[str], results: Results) -> None:
     header["batch_size"] = BATCH_SIZE
     for model in options.models:
         finished = list(rows)
-        for found in measure(model, options):
+        for number, found in enumerate(measure(model, options), start=1):
+            print(f"{model}, round {number} of {options.processes}", file=sys.stderr, flush=True)
             rows = finished + found
             machine_row = {"threads": rows[0]["threads"], "cpu": cpu_name(), "recmodels": recmodels.__version__}
             results.write(path, [header | machine_row, *rows])
