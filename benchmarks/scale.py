@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -44,7 +45,20 @@ CAPTION = (
 )
 REMEDIES = Remedies(folder="choose a folder you may write, with --out", disk="free disk space", memory="--edges")
 _WARM_UP = 5  # until the memory of freed tensors hardly grows
-Measured = tuple[dict[str, int], list[float], float | None]  # facts, seconds of each step, peak MB of one process
+
+
+class ProcessRun(NamedTuple):
+    """What one process of one size has measured.
+
+    Attributes:
+        facts: of the graph and the process.
+        steps_s: seconds of each timed step.
+        peak_mb: its memory; None where the system cannot tell.
+    """
+
+    facts: dict[str, int]
+    steps_s: list[float]
+    peak_mb: float | None
 
 
 def log_log_slope(x: Sequence[float], y: Sequence[float]) -> float | None:
@@ -91,37 +105,29 @@ def fits(rows: Sequence[Row]) -> list[Row]:
     return found
 
 
-def scale_row(model: str, facts: dict[str, int], seconds: Sequence[float], peaks_mb: Sequence[float | None]) -> Row:
-    """The row of one model at one size.
-
-    Args:
-        model: its name.
-        facts: of the graph and the process.
-        seconds: of each timed step.
-        peaks_mb: of each process; None where the system cannot tell.
-    """
+def scale_row(model: str, runs: Sequence[ProcessRun]) -> Row:
+    """The row of one model at one size, whose processes have the same facts."""
+    facts, seconds, peaks_mb = runs[0].facts, list(chain(*(run.steps_s for run in runs))), [run.peak_mb for run in runs]
     known = [peak for peak in peaks_mb if peak is not None]
     millions, step_s, peak_mb = facts["edges"] / 1e6, median(seconds), median(known) if known else None
     per_million = {"s_per_million_edges": step_s / millions, "mb_per_million_edges": peak_mb and peak_mb / millions}
-    every = {"steps_s": list(seconds), "peaks_mb": list(peaks_mb)}
-    return {"model": model, **facts, "step_s": step_s, "peak_mb": peak_mb, **per_million, **every}
+    totals = {"step_s": step_s, "peak_mb": peak_mb, **per_million}
+    return {"model": model, **facts, **totals, "steps_s": seconds, "peaks_mb": peaks_mb}
 
 
 def measure(model: str, options: argparse.Namespace) -> Iterator[list[Row]]:
     """Takes steps of one model at every size, several times in processes of their own; the rows after each round."""
-    sizes, rounds = sorted(set(options.edges)), list[list[Measured]]()
+    sizes, rounds = sorted(set(options.edges)), list[list[ProcessRun]]()
     total = options.processes * (len(sizes) + options.steps)
     with tqdm(total=total, desc=f"{model}, warm-ups and turns", disable=None) as bar:  # only on a terminal
         for _ in range(options.processes):
             rounds.append(_round(model, sizes, options, bar.update))
-            rows = []
-            for given in zip(*rounds, strict=True):
-                facts, seconds, peaks = zip(*given, strict=True)
-                rows.append(scale_row(model, facts[0], list(chain(*seconds)), peaks))
-            yield rows
+            yield [scale_row(model, of_size) for of_size in zip(*rounds, strict=True)]
 
 
-def _round(model: str, sizes: Sequence[int], options: argparse.Namespace, told: Callable[[], object]) -> list[Measured]:
+def _round(
+    model: str, sizes: Sequence[int], options: argparse.Namespace, told: Callable[[], object]
+) -> list[ProcessRun]:
     """One process of each size; they take turns step by step, so that a slow stretch of the machine meets all."""
     with ExitStack() as stack:
         workers, are_reset = [], []
@@ -137,7 +143,7 @@ def _round(model: str, sizes: Sequence[int], options: argparse.Namespace, told: 
                 own += worker.run(SyntheticModel.steps, 1)
             told()
         return [
-            (worker.run(SyntheticModel.facts), own, worker.peak_mb() if is_reset else None)
+            ProcessRun(worker.run(SyntheticModel.facts), own, worker.peak_mb() if is_reset else None)
             for worker, own, is_reset in zip(workers, seconds, are_reset, strict=True)
         ]
 

@@ -33,10 +33,11 @@ def test_deviation_is_zero_on_a_line_and_the_worst_point_off_it() -> None:
 def test_too_few_sizes_have_no_fit() -> None:
     assert scale.log_log_slope([5], [1]) is None
     assert scale.line_deviation([1, 2], [1, 7]) is None
-    rows = [scale.scale_row("LightGCN", {"edges": 2 * 10**6}, [1.0, 3.0, 2.0], [None])]
+    rows = [scale.scale_row("LightGCN", [scale.ProcessRun({"edges": 2 * 10**6}, [1.0, 3.0, 2.0], None)])]
     assert (rows[0]["step_s"], rows[0]["s_per_million_edges"], rows[0]["mb_per_million_edges"]) == (2.0, 1.0, None)
     assert [fit["quantity"] for fit in scale.fits(rows)] == ["seconds of a step"]
-    assert scale.scale_row("LightGCN", {"edges": 10**6}, [1.0], [7.0, 9.0, None])["peak_mb"] == 8.0
+    processes = [scale.ProcessRun({"edges": 10**6}, [1.0], peak) for peak in (7.0, 9.0, None)]
+    assert scale.scale_row("LightGCN", processes)["peak_mb"] == 8.0
 
 
 def test_synthetic_graph_has_the_asked_size() -> None:
@@ -86,20 +87,8 @@ def test_every_model_trains_on_a_synthetic_graph(name: str) -> None:
 
 @pytest.mark.slow
 def test_scale_end_to_end_writes_rows_fits_and_a_picture(tmp_path: Path) -> None:
-    done = run(
-        "scale",
-        tmp_path,
-        "--edges",
-        "3000",
-        "6000",
-        "12000",
-        "--steps",
-        "2",
-        "--processes",
-        "2",
-        "--models",
-        "LightGCN",
-    )
+    sizes, turns = ["--edges", "3000", "6000", "12000"], ["--steps", "2", "--processes", "2"]
+    done = run("scale", tmp_path, *sizes, *turns, "--models", "LightGCN")
     assert done.returncode == 0, done.stderr
     out = tmp_path / "benchmarks" / "out"
     conditions, *others = lines(out / "scale-nodes.jsonl")
@@ -160,7 +149,9 @@ def test_an_error_keeps_the_rounds_that_were_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def measure(model: str, options: Namespace) -> Iterator[list[Row]]:
-        yield [scale.scale_row(model, {"edges": n, "threads": 1}, [1.0], [None]) for n in options.edges]
+        yield [
+            scale.scale_row(model, [scale.ProcessRun({"edges": n, "threads": 1}, [1.0], None)]) for n in options.edges
+        ]
         if model == "SGL":
             raise UserError("too large")
 

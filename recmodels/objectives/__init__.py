@@ -41,7 +41,7 @@ __all__ = [
     "RankingObjective",
     "SampledSoftmaxRanking",
     "SoftmaxRanking",
-    "TopKSoftmaxRanking",
     "StructureContrast",
     "SubgraphTransport",
+    "TopKSoftmaxRanking",
 ]
