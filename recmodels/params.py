@@ -118,6 +118,10 @@ class Params:
         """Hook: checks that need more than one value or look into a mapping; each message begins with its key."""
         return []
 
+    def inert_keys(self) -> set[str]:
+        """Hook: keys that nothing reads at these values, so that they decide no number."""
+        return set()
+
     def as_values(self) -> dict[str, Any]:
         """Flat names to plain data: what `from_mapping` takes; tuples become lists."""
         return {name: plain(getattr(self, name)) for name in self.keys()}

@@ -62,8 +62,13 @@ def identity_of(resolved: Resolved, split_sha256: str) -> dict[str, Any]:
 
 
 def deciding_values(resolved: Resolved) -> dict[str, Any]:
-    """The resolved values that decide a number, as plain data: without paths, progress, logging and device."""
-    values = {key: value for key, value in resolved.values.items() if key not in NO_NUMBER}
+    """The resolved values that decide a number, as plain data.
+
+    Left out are paths, progress, logging and device, and what nothing reads at these values, so that a run keeps its
+    identity when a later version has more choices.
+    """
+    inert = NO_NUMBER | resolved.params.inert_keys()
+    values = {key: value for key, value in resolved.values.items() if key not in inert}
     return dict(json.loads(json.dumps(values)))
 
 

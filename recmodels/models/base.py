@@ -16,7 +16,7 @@ from recmodels.params import Params
 from recmodels.records import Batch, Encoding
 from recmodels.scoring import Scorer
 from recmodels.streams import global_streams, stream
-from recmodels.tables import PlainTable
+from recmodels.tables import Table
 from recmodels.views import PropagationView
 
 
@@ -30,7 +30,7 @@ class Parts(NamedTuple):
         scorer: turns the readout into scores.
     """
 
-    table: PlainTable
+    table: Table
     encoder: PropagationView
     objectives: list[Objective]
     scorer: Scorer

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from recmodels.graph import BipartiteGraph
 from recmodels.models.base import GraphRecommender, Parts
 from recmodels.models.ranking_term import RankingParams, ranking, scorer
+from recmodels.models.table_choice import TableParams, table
 from recmodels.objectives import EgoNorm
 from recmodels.params import param
-from recmodels.tables import INITIALIZATIONS, PlainTable
 from recmodels.views import Aggregation, PropagationView
 
 
@@ -21,12 +21,10 @@ class LightGCN(GraphRecommender):
     """
 
     @dataclass(frozen=True)
-    class Params(RankingParams):
+    class Params(TableParams, RankingParams):
         """Keys of `properties/model/LightGCN.yaml`."""
 
-        embedding_size: int = param(ge=1)
         n_layers: int = param(ge=1)
-        init: str = param(choices=tuple(INITIALIZATIONS))
         aggregation: str = param(choices=("lightgcn", "lightgcn++"))
         agg_target_exponent: float = param()
         agg_source_exponent: float = param()
@@ -36,12 +34,12 @@ class LightGCN(GraphRecommender):
         require_pow: bool = param()
 
     def build(self, p: Params, graph: BipartiteGraph) -> Parts:
-        """Plain table, propagation, the ranking loss and the regulariser."""
+        """Table, propagation, the ranking loss and the regulariser."""
         plus = Aggregation(p.agg_target_exponent, p.agg_source_exponent, True, p.agg_ego_share)
         chosen = plus if p.aggregation == "lightgcn++" else Aggregation()
         aggregation = chosen._replace(edge_dropout=p.agg_edge_dropout)
         return Parts(
-            PlainTable(graph, p.embedding_size, p.init, self.stream("table")),
+            table(p, graph, self.stream),
             PropagationView(aggregation.adjacency(graph), p.n_layers, aggregation=aggregation),
             [ranking(p, graph), EgoNorm(p.reg_weight, squared=p.require_pow)],
             scorer(p, graph),

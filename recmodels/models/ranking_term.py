@@ -16,6 +16,8 @@ from recmodels.objectives import (
 from recmodels.params import Params, param
 from recmodels.scoring import SIMILARITIES, Scorer, Temperature
 
+_KEYS_OF = {"bsl": ("bsl_ratio",), "slk": ("slk_k", "slk_ratio"), "directau": ("directau_gamma",)}
+
 
 @dataclass(frozen=True)
 class RankingParams(Params):
@@ -34,6 +36,10 @@ class RankingParams(Params):
     slk_k: int = param(ge=1)
     slk_ratio: float = param(gt=0)
     directau_gamma: float = param(ge=0)
+
+    def inert_keys(self) -> set[str]:
+        """Also: the keys of losses that were not chosen."""
+        return super().inert_keys() | {key for loss, keys in _KEYS_OF.items() if loss != self.rec_loss for key in keys}
 
     def problems(self) -> list[str]:
         """Checks that need more than one value."""

@@ -1,0 +1,157 @@
+"""The table component: its keys, and how they become a table."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recmodels.graph import BipartiteGraph
+from recmodels.params import Params, param
+from recmodels.tables import INITIALIZATIONS, AdaptiveTable, PlainTable, Table, TransformedTable
+from recmodels.tables.frequency import node_ranks
+from recmodels.tables.widths import power_rule_widths, reversed_widths, shuffled_widths, widths_by_rank
+
+
+@dataclass(frozen=True)
+class TableParams(Params):
+    """Keys of the table, for a model with one."""
+
+    embedding_size: int = param(ge=1)
+    init: str = param(choices=tuple(INITIALIZATIONS))
+    table: str = param(choices=("plain", "adaptive"))
+    adae_mode: str = param(choices=("original", "fix", "rank"))
+    adae_quantiles: list[float] | str = param(gt=0, lt=1, choices=("distinct",))
+    adae_item_quantiles: list[float] | str | None = param(gt=0, lt=1, choices=("distinct",), optional=True)
+    adae_dims: list[int] = param(ge=1)
+    adae_item_dims: list[int] | None = param(ge=1, optional=True)
+    adae_order: str = param(choices=("frequency", "reversed", "random"))
+    adae_budget: int | float | None = param(gt=0, optional=True)
+    adae_exponent: float = param(ge=0)
+    adae_share: bool = param()
+    adae_align: str = param(choices=("zero_pad", "transform"))
+    adae_norm: bool = param()
+
+    @property
+    def quantiles(self) -> tuple[list[float] | None, list[float] | None]:
+        """Of users and of items; None makes one class for each distinct count."""
+        users = self.adae_quantiles
+        items = users if self.adae_item_quantiles is None else self.adae_item_quantiles
+        return (None if isinstance(users, str) else users, None if isinstance(items, str) else items)
+
+    @property
+    def dims(self) -> tuple[list[int], list[int]]:
+        """Widths of the classes of users and of items, rarest first."""
+        return self.adae_dims, self.adae_dims if self.adae_item_dims is None else self.adae_item_dims
+
+    def inert_keys(self) -> set[str]:
+        """Also: with a plain table nothing reads the keys of an adaptive one."""
+        adaptive = {"table", *(key for key in self.keys() if key.startswith("adae_"))}
+        return super().inert_keys() | (adaptive if self.table == "plain" else set())
+
+    def problems(self) -> list[str]:
+        """Checks that need more than one value."""
+        found = super().problems()
+        if self.table == "plain" or self.adae_mode != "rank":
+            return found
+        found += self._order_problems()
+        found += self._class_problems() if self.adae_budget is None else self._budget_problems(self.adae_budget)
+        return found
+
+    def _order_problems(self) -> list[str]:
+        """Quantiles that do not ascend."""
+        given = {"adae_quantiles": self.adae_quantiles, "adae_item_quantiles": self.adae_item_quantiles}
+        return [
+            f"{key}: must ascend, got {quantiles}; did you mean {sorted(set(quantiles))}?"
+            for key, quantiles in given.items()
+            if isinstance(quantiles, list) and quantiles != sorted(set(quantiles))
+        ]
+
+    def _class_problems(self) -> list[str]:
+        """Widths that do not go with the classes, or with the aligned width."""
+        found = []
+        for side, key, quantiles, dims in zip(
+            ("users", "items"), ("adae_dims", "adae_item_dims"), self.quantiles, self.dims, strict=True
+        ):
+            name = key if getattr(self, key) is not None else "adae_dims"
+            if quantiles is None:
+                found.append(
+                    f"adae_quantiles: 'distinct' makes a class of each count of {side}, for which no list has widths; "
+                    "give adae_budget, or a list of quantiles"
+                )
+            elif len(dims) != len(quantiles) + 1:
+                found.append(
+                    f"{name}: {len(quantiles)} quantiles make {len(quantiles) + 1} classes of {side}, got "
+                    f"{len(dims)} widths {dims}; give one for each class, rarest first"
+                )
+            if max(dims, default=0) > self.embedding_size:
+                found.append(
+                    f"{name}: a width of {max(dims)} does not fit into the aligned width, embedding_size "
+                    f"{self.embedding_size}; raise embedding_size, or lower the width"
+                )
+        return list(dict.fromkeys(found))
+
+    def _budget_problems(self, budget: float) -> list[str]:
+        """What does not go with widths that a budget chooses."""
+        found = []
+        if self.adae_align == "transform":
+            found.append(
+                "adae_align: with adae_budget most classes have widths of their own, whose transforms would cost more "
+                "than their rows; choose zero_pad"
+            )
+        if budget > 1 and budget != int(budget):
+            found.append(
+                f"adae_budget: must be a share of the plain table up to 1, or a number of parameters, got {budget}"
+            )
+        return found
+
+    def budget_of(self, graph: BipartiteGraph) -> int:
+        """`adae_budget` in parameters: up to 1 it is a share of the plain table."""
+        budget = float(self.adae_budget or 0)
+        return int(budget * graph.n_nodes * self.embedding_size if budget <= 1 else budget)
+
+
+def table(p: TableParams, graph: BipartiteGraph, stream: Callable[[str], torch.Generator]) -> Table:
+    """The table that the parameters describe; `stream` gives the random stream of a name."""
+    if p.table == "plain" or p.adae_mode == "original":
+        return PlainTable(graph, p.embedding_size, p.init, stream("table"))
+    if p.adae_mode == "fix":
+        return TransformedTable(INITIALIZATIONS[p.init](graph, p.embedding_size, stream("table")))
+    start = (prefix_start if p.adae_share else own_start)(p, graph, stream("table"))
+    widths = chosen_widths(p, graph, stream)
+    return AdaptiveTable(graph, widths, start, p.embedding_size, p.adae_align == "transform", p.adae_norm)
+
+
+def chosen_widths(p: TableParams, graph: BipartiteGraph, stream: Callable[[str], torch.Generator]) -> Tensor:
+    """(N,) int64 width of each node."""
+    ranks = node_ranks(graph, p.quantiles)
+    if p.adae_budget is None:
+        widths = widths_by_rank(graph, ranks, p.dims)
+    else:
+        widths = power_rule_widths(graph, ranks, p.budget_of(graph), p.adae_exponent, p.embedding_size)
+    if p.adae_order == "reversed":
+        return reversed_widths(graph, widths)
+    return shuffled_widths(graph, widths, stream("adae_widths")) if p.adae_order == "random" else widths
+
+
+def prefix_start(p: TableParams, graph: BipartiteGraph, generator: torch.Generator) -> Callable[[int], Tensor]:
+    """Every width starts as the first columns of one table, the plain one's."""
+    whole = INITIALIZATIONS[p.init](graph, p.embedding_size, generator)
+    return lambda width: whole[:, :width]
+
+
+def own_start(p: TableParams, graph: BipartiteGraph, generator: torch.Generator) -> Callable[[int], Tensor]:
+    """Every width has a start of its own, whose entries deviate as those of the plain table."""
+    scale = _deviation(graph, INITIALIZATIONS[p.init](graph, p.embedding_size, generator))
+
+    def start(width: int) -> Tensor:
+        drawn = INITIALIZATIONS[p.init](graph, width, generator)
+        return drawn * (scale / _deviation(graph, drawn))
+
+    return start
+
+
+def _deviation(graph: BipartiteGraph, start: Tensor) -> Tensor:
+    """(N, 1) root mean square of the entries of each side."""
+    sides = start.split([graph.n_users, graph.n_items])
+    return torch.cat([side.square().mean().sqrt().expand(len(side), 1) for side in sides])

@@ -1,0 +1,85 @@
+"""Tables whose rows have widths of their own and store no more."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from recmodels.graph import BipartiteGraph
+from recmodels.kernels import gather
+from recmodels.tables.alignment import Transform, ZeroPad, layer_norm
+
+
+class AdaptiveTable(nn.Module):
+    """Ego embeddings of mixed widths, aligned to one.
+
+    Rows of a side that have the same width are one weight: a table of widths (w_i) has sum_i w_i parameters, and with
+    transforms w * D for each width w < D of a side. Rows of width D are taken as they are, without transform or norm.
+
+    Args:
+        graph: gives the sides.
+        widths: (N,) int64 in [1, D], of all nodes.
+        start: gives for a width the (N, width) embeddings whose rows are those of the nodes of that width.
+        aligned: D, the width of what the table returns.
+        has_transform: whether narrow rows are multiplied by a learned matrix; otherwise they are padded with zeros.
+        has_norm: whether narrow rows are then normalized, by one LayerNorm a side.
+
+    Source: Guan et al. 2025 (AdaE), modes `rank` and retraining; stored as in Ginart et al. 2019. Verified:
+    test_adaptive_table.py (a dense table with a mask).
+    """
+
+    widths: Tensor
+    _place: Tensor
+
+    def __init__(
+        self,
+        graph: BipartiteGraph,
+        widths: Tensor,
+        start: Callable[[int], Tensor],
+        aligned: int,
+        has_transform: bool = False,
+        has_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.aligned = aligned
+        self.register_buffer("widths", widths.to(torch.int16))
+        self.weights, self.alignments, self.norms = nn.ParameterList(), nn.ModuleList(), nn.ModuleDict()
+        self._norm_of: list[str | None] = []
+        groups = _groups(graph, widths)
+        for side, width, nodes in groups:
+            weight, is_narrow = start(width)[nodes], width < aligned
+            self.weights.append(nn.Parameter(weight))
+            self.alignments.append(Transform(width, aligned) if has_transform and is_narrow else ZeroPad(aligned))
+            self._norm_of.append(side if has_norm and is_narrow else None)
+            if has_norm and is_narrow and side not in self.norms:
+                self.norms[side] = layer_norm(aligned, float(weight.std(correction=0)))
+        place = torch.cat([nodes for _, _, nodes in groups]).argsort()
+        self.register_buffer("_place", place, persistent=False)
+
+    def forward(self) -> Tensor:
+        """(N, D) ego embeddings."""
+        rows = [align(weight) for align, weight in zip(self.alignments, self.weights, strict=True)]
+        normed = [x if side is None else self.norms[side](x) for side, x in zip(self._norm_of, rows, strict=True)]
+        return gather(torch.cat(normed), self._place)
+
+    def picker_parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters of the width picker: none."""
+        return iter(())
+
+    def __repr__(self) -> str:
+        """Nodes of each side by width, in one line however many widths there are."""
+        sizes = [f"{len(w)} of width {w.shape[1]}" for w in self.weights]
+        shown = sizes if len(sizes) <= 8 else [*sizes[:4], "...", sizes[-1]]
+        align = ", ".join(sorted({type(align).__name__ for align in self.alignments}))
+        return f"AdaptiveTable({', '.join(shown)}, {align} to {self.aligned}{', normed' if self.norms else ''})"
+
+
+def _groups(graph: BipartiteGraph, widths: Tensor) -> list[tuple[str, int, Tensor]]:
+    """Side, width, and the nodes of the side that have it, narrow ones first."""
+    nodes = torch.arange(graph.n_nodes)
+    sides = {"user": nodes[: graph.n_users], "item": nodes[graph.n_users :]}
+    return [
+        (side, width, own[widths[own] == width])
+        for side, own in sides.items()
+        for width in widths[own].unique().tolist()
+    ]
