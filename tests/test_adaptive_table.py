@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from recmodels.tables import INITIALIZATIONS, AdaptiveTable, PlainTable, TransformedTable
-from recmodels.tables.alignment import Transform
+from recmodels.tables.alignment import Transform, ZeroPad
 from tests.conftest import random_graph
 
 GRAPH = random_graph(n_users=21, n_items=31)
@@ -59,6 +59,7 @@ def test_a_transform_starts_as_zero_padding_and_can_leave_it() -> None:
     table().square().sum().backward()
     transforms = [module for module in table.modules() if isinstance(module, Transform)]
     assert transforms
+    assert all(isinstance(align, ZeroPad) for align in _table().alignments)
     assert all(module.weight.grad.abs().sum() > 0 for module in transforms)
 
 

@@ -16,6 +16,11 @@ from torch import Tensor
 class TripleLoader(TrainDataLoader):
     """RecBole's loader of training batches, each batch taken by one index tensor instead of one index after another."""
 
+    @property
+    def negatives(self) -> Any:  # noqa: ANN401  (RecBole's samplers have no common class)
+        """What draws the negatives."""
+        return self._sampler
+
     def __iter__(self) -> Iterator[Interaction]:
         """Batches of one epoch; the order comes from `generator` where the loader shuffles."""
         n = self.sample_size

@@ -11,12 +11,14 @@ import torch
 from recmodels.compat import RecboleConfig
 from recmodels.config import Resolved, resolve
 from recmodels.data.checks import check_topk
+from recmodels.data.hold_out import HeldOut, hold_out
 from recmodels.data.loading import load_dataset
 from recmodels.data.split import Splits, split
 from recmodels.errors import ParamError
 from recmodels.experiments.folder import CONFIG, existing_run_folder
 from recmodels.models import FILTERS, MODELS
 from recmodels.params import raise_all
+from recmodels.streams import stream
 from recmodels.training.baselines import BASELINES, FITTED, baseline_class, recbole_values, with_train_loader
 
 DEFAULTS = {"model": "NCL_OT", "dataset": "ml-100k"}
@@ -42,12 +44,14 @@ class Session:
         config: RecBole's view of them.
         splits: the three loaders and the fingerprint of the split.
         model: built from the training part, untrained: a GraphRecommender, a GraphFilter, or one of RecBole's own.
+        held_out: training interactions that are not in `splits.train`, for the search for widths; None without one.
     """
 
     resolved: Resolved
     config: RecboleConfig
     splits: Splits
     model: Any
+    held_out: HeldOut | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -85,7 +89,11 @@ def prepare(resolved: Resolved) -> Session:
     model_class, config, splits = _load(resolved)
     if resolved.model in BASELINES:
         splits = with_train_loader(config, splits)
-    return Session(resolved, config, splits, model_class(config, splits.train.dataset))
+    held_out = None
+    if getattr(resolved.params, "searches_widths", False):
+        generator = stream(resolved.run.seed, "held_out")
+        splits, held_out = hold_out(config, splits, resolved.values["adae_holdout"], generator)
+    return Session(resolved, config, splits, model_class(config, splits.train.dataset), held_out)
 
 
 def split_fingerprint(resolved: Resolved) -> str:

@@ -11,6 +11,7 @@ from recmodels.models import GraphRecommender
 from recmodels.training.audit import GradientAudit
 from recmodels.training.averaging import WeightAverage
 from recmodels.training.baselines import baseline_trainer
+from recmodels.training.bilevel import Bilevel
 from recmodels.training.callbacks import Callback
 from recmodels.training.closed_form import ClosedFormTrainer, PlainTrainer, SaveBest
 from recmodels.training.curves import Curves
@@ -45,6 +46,7 @@ def make_trainer(session: Session, folder: Path) -> Trainer:
         keep_freed_memory(ego.nbytes)
     callbacks = [
         *([WeightAverage(run.weight_average)] if run.weight_average else []),
+        *_bilevel(session),
         GradientAudit(run.guard_none_gradient, run.guard_orphan, "warn", run.guard_dead_share),
         _curves(session, folder),
         _progress(session),
@@ -58,6 +60,15 @@ def make_trainer(session: Session, folder: Path) -> Trainer:
     trainer.eval_collector.data_collect(session.splits.train)  # metrics that count interactions need it
     trainer.command = f"python run_recbole.py --config_files={shlex.quote(str(folder / CONFIG))}"
     return trainer
+
+
+def _bilevel(session: Session) -> list[Callback]:
+    """The outer level of a search for widths, if there is one."""
+    if session.held_out is None:
+        return []
+    p, size = session.model.params, session.resolved.run.train_batch_size
+    size = 4096 if session.resolved.run.train_batch_unit == "users" else size
+    return [Bilevel(p, session.held_out, p.rec_loss, size, session.resolved.run.seed)]
 
 
 def _early_stop(session: Session) -> EarlyStop:

@@ -65,7 +65,7 @@ class GraphRecommender(GeneralRecommender):
         _require_loss(type(self).__name__, parts.objectives)
         self.epoch = 0
         self._scored: Tensor | None = None
-        self.register_load_state_dict_post_hook(lambda module, keys: module._forget())
+        self.register_load_state_dict_post_hook(lambda module, keys: module.forget())
         self.to(self.device)
 
     def build(self, p: Any, graph: BipartiteGraph) -> Parts:  # noqa: ANN401  (each model's own Params)
@@ -81,6 +81,7 @@ class GraphRecommender(GeneralRecommender):
         self.epoch = epoch
         self.scorer.on_epoch_start(epoch)
         self.encoder.on_epoch_start(epoch, self.stream("encoder", epoch))
+        self.table.on_epoch_start(epoch, self.stream("gates", epoch))
         ego = self.table().detach()
         for objective in self._kept_objectives():
             if objective.is_needed(epoch):
@@ -127,10 +128,11 @@ class GraphRecommender(GeneralRecommender):
 
     def train(self, mode: bool = True) -> "GraphRecommender":
         """Switches the mode and drops the cached encoding, which never outlives its weights."""
-        self._forget()
+        self.forget()
         return super().train(mode)
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Drops the cached encoding: weights or widths have changed."""
         self._scored = None
 
     def scored(self) -> Tensor:

@@ -7,24 +7,34 @@ import torch
 from torch import Tensor
 
 from recmodels.graph import BipartiteGraph
-from recmodels.params import Params, param
+from recmodels.models.width_search import SearchParams, search_table
+from recmodels.params import param
 from recmodels.tables import INITIALIZATIONS, AdaptiveTable, PlainTable, Table, TransformedTable
 from recmodels.tables.frequency import node_ranks
-from recmodels.tables.widths import power_rule_widths, reversed_widths, shuffled_widths, widths_by_rank
+from recmodels.tables.search import Candidates
+from recmodels.tables.width_text import widths_from_text
+from recmodels.tables.widths import (
+    power_rule_widths,
+    require_budget,
+    reversed_widths,
+    shuffled_widths,
+    widths_by_rank,
+)
 
 
 @dataclass(frozen=True)
-class TableParams(Params):
+class TableParams(SearchParams):
     """Keys of the table, for a model with one."""
 
     embedding_size: int = param(ge=1)
     init: str = param(choices=tuple(INITIALIZATIONS))
     table: str = param(choices=("plain", "adaptive"))
-    adae_mode: str = param(choices=("original", "fix", "rank"))
+    adae_mode: str = param(choices=("original", "fix", "rank", "auto", "given"))
     adae_quantiles: list[float] | str = param(gt=0, lt=1, choices=("distinct",))
     adae_item_quantiles: list[float] | str | None = param(gt=0, lt=1, choices=("distinct",), optional=True)
-    adae_dims: list[int] = param(ge=1)
-    adae_item_dims: list[int] | None = param(ge=1, optional=True)
+    adae_dims: list[int] | str = param(ge=1, choices=("all",))
+    adae_item_dims: list[int] | str | None = param(ge=1, choices=("all",), optional=True)
+    adae_widths: str | None = param(optional=True)
     adae_order: str = param(choices=("frequency", "reversed", "random"))
     adae_budget: int | float | None = param(gt=0, optional=True)
     adae_exponent: float = param(ge=0)
@@ -41,8 +51,16 @@ class TableParams(Params):
 
     @property
     def dims(self) -> tuple[list[int], list[int]]:
-        """Widths of the classes of users and of items, rarest first."""
-        return self.adae_dims, self.adae_dims if self.adae_item_dims is None else self.adae_item_dims
+        """Widths of the classes of users and of items, rarest first; in a search, the candidates."""
+        users = self.adae_dims
+        items = users if self.adae_item_dims is None else self.adae_item_dims
+        every = list(range(1, self.embedding_size + 1))
+        return (every if isinstance(users, str) else users, every if isinstance(items, str) else items)
+
+    @property
+    def searches_widths(self) -> bool:
+        """Whether widths are being searched, so that part of training is held out."""
+        return self.table == "adaptive" and self.adae_mode == "auto"
 
     def inert_keys(self) -> set[str]:
         """Also: with a plain table nothing reads the keys of an adaptive one."""
@@ -52,11 +70,14 @@ class TableParams(Params):
     def problems(self) -> list[str]:
         """Checks that need more than one value."""
         found = super().problems()
-        if self.table == "plain" or self.adae_mode != "rank":
+        if self.table == "plain" or self.adae_mode in ("original", "fix"):
             return found
-        found += self._order_problems()
-        found += self._class_problems() if self.adae_budget is None else self._budget_problems(self.adae_budget)
-        return found
+        if self.adae_mode == "given":
+            return found + ([] if self.adae_widths else ["adae_widths: mode given takes them from here; got none"])
+        found += self._order_problems() + self._budget_problems()
+        if self.adae_mode == "auto":
+            return found + self._candidate_problems() + self.schedule_problems()
+        return found + (self._class_problems() if self.adae_budget is None else [])
 
     def _order_problems(self) -> list[str]:
         """Quantiles that do not ascend."""
@@ -69,37 +90,56 @@ class TableParams(Params):
 
     def _class_problems(self) -> list[str]:
         """Widths that do not go with the classes, or with the aligned width."""
-        found = []
-        for side, key, quantiles, dims in zip(
-            ("users", "items"), ("adae_dims", "adae_item_dims"), self.quantiles, self.dims, strict=True
-        ):
-            name = key if getattr(self, key) is not None else "adae_dims"
-            if quantiles is None:
-                found.append(
-                    f"adae_quantiles: 'distinct' makes a class of each count of {side}, for which no list has widths; "
-                    "give adae_budget, or a list of quantiles"
-                )
+        found = self._width_problems()
+        sides = zip(("users", "items"), self._dims_keys, self.quantiles, self.dims, strict=True)
+        for side, key, quantiles, dims in sides:
+            if quantiles is None or isinstance(getattr(self, key), str):
+                name = "adae_quantiles: 'distinct'" if quantiles is None else f"{key}: 'all'"
+                found.append(f"{name} gives no width to each class in mode rank; give adae_budget, or two lists")
             elif len(dims) != len(quantiles) + 1:
                 found.append(
-                    f"{name}: {len(quantiles)} quantiles make {len(quantiles) + 1} classes of {side}, got "
+                    f"{key}: {len(quantiles)} quantiles make {len(quantiles) + 1} classes of {side}, got "
                     f"{len(dims)} widths {dims}; give one for each class, rarest first"
-                )
-            if max(dims, default=0) > self.embedding_size:
-                found.append(
-                    f"{name}: a width of {max(dims)} does not fit into the aligned width, embedding_size "
-                    f"{self.embedding_size}; raise embedding_size, or lower the width"
                 )
         return list(dict.fromkeys(found))
 
-    def _budget_problems(self, budget: float) -> list[str]:
+    def _candidate_problems(self) -> list[str]:
+        """Candidates that a search cannot choose among."""
+        found = self._width_problems()
+        for key, dims in zip(self._dims_keys, self.dims, strict=True):
+            if dims != sorted(set(dims)) or len(dims) < 2:
+                found.append(f"{key}: a search needs two or more ascending candidates, got {dims}")
+        is_continuous = "all" in (self.adae_dims, self.adae_item_dims)
+        if is_continuous and (not self.adae_share or self.adae_align != "zero_pad" or self.adae_norm):
+            found.append(
+                "adae_dims: 'all' widths are prefixes of one table; choose adae_share: true, adae_align: zero_pad and "
+                "adae_norm: false, or a list of widths"
+            )
+        return list(dict.fromkeys(found))
+
+    @property
+    def _dims_keys(self) -> tuple[str, str]:
+        """The keys that the widths of users and of items come from."""
+        return "adae_dims", "adae_dims" if self.adae_item_dims is None else "adae_item_dims"
+
+    def _width_problems(self) -> list[str]:
+        """Widths beyond the aligned one."""
+        return [
+            f"{key}: a width of {max(dims)} does not fit into the aligned width, embedding_size {self.embedding_size}; "
+            "raise embedding_size, or lower the width"
+            for key, dims in dict(zip(self._dims_keys, self.dims, strict=True)).items()
+            if max(dims, default=0) > self.embedding_size
+        ]
+
+    def _budget_problems(self) -> list[str]:
         """What does not go with widths that a budget chooses."""
-        found = []
-        if self.adae_align == "transform":
+        budget, found = self.adae_budget, []
+        if budget is not None and self.adae_mode == "rank" and self.adae_align == "transform":
             found.append(
                 "adae_align: with adae_budget most classes have widths of their own, whose transforms would cost more "
                 "than their rows; choose zero_pad"
             )
-        if budget > 1 and budget != int(budget):
+        if budget is not None and budget > 1 and budget != int(budget):
             found.append(
                 f"adae_budget: must be a share of the plain table up to 1, or a number of parameters, got {budget}"
             )
@@ -118,12 +158,23 @@ def table(p: TableParams, graph: BipartiteGraph, stream: Callable[[str], torch.G
     if p.adae_mode == "fix":
         return TransformedTable(INITIALIZATIONS[p.init](graph, p.embedding_size, stream("table")))
     start = (prefix_start if p.adae_share else own_start)(p, graph, stream("table"))
-    widths = chosen_widths(p, graph, stream)
-    return AdaptiveTable(graph, widths, start, p.embedding_size, p.adae_align == "transform", p.adae_norm)
+    options = (p.adae_align == "transform", p.adae_norm)
+    if p.adae_mode != "auto":
+        return AdaptiveTable(graph, chosen_widths(p, graph, stream), start, p.embedding_size, *options)
+
+    def candidates(side: int, place: slice) -> Candidates:
+        return Candidates(lambda width: start(width)[place], p.dims[side], p.embedding_size, p.adae_share, *options)
+
+    budget = None if p.adae_budget is None else p.budget_of(graph)
+    if budget is not None:
+        require_budget(budget, graph.n_users * p.dims[0][0] + graph.n_items * p.dims[1][0])
+    return search_table(p, graph, node_ranks(graph, p.quantiles), candidates, budget, stream("picker"))
 
 
 def chosen_widths(p: TableParams, graph: BipartiteGraph, stream: Callable[[str], torch.Generator]) -> Tensor:
     """(N,) int64 width of each node."""
+    if p.adae_mode == "given":
+        return widths_from_text(graph, p.adae_widths or "", p.embedding_size)
     ranks = node_ranks(graph, p.quantiles)
     if p.adae_budget is None:
         widths = widths_by_rank(graph, ranks, p.dims)

@@ -1,6 +1,6 @@
 """Tables whose rows have widths of their own and store no more."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from recmodels.graph import BipartiteGraph
 from recmodels.kernels import gather
 from recmodels.tables.alignment import Transform, ZeroPad, layer_norm
+from recmodels.tables.base import Table
 
 
-class AdaptiveTable(nn.Module):
+class AdaptiveTable(Table):
     """Ego embeddings of mixed widths, aligned to one.
 
     Rows of a side that have the same width are one weight: a table of widths (w_i) has sum_i w_i parameters, and with
@@ -61,10 +62,6 @@ class AdaptiveTable(nn.Module):
         rows = [align(weight) for align, weight in zip(self.alignments, self.weights, strict=True)]
         normed = [x if side is None else self.norms[side](x) for side, x in zip(self._norm_of, rows, strict=True)]
         return gather(torch.cat(normed), self._place)
-
-    def picker_parameters(self) -> Iterator[nn.Parameter]:
-        """Parameters of the width picker: none."""
-        return iter(())
 
     def __repr__(self) -> str:
         """Nodes of each side by width, in one line however many widths there are."""

@@ -1,18 +1,21 @@
 """What every table is."""
 
 from collections.abc import Iterator
-from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 
-class Table(Protocol):
-    """Ids to ego embeddings; a module."""
+class Table(nn.Module):
+    """Ids to ego embeddings. Subclasses write `forward`; a table that searches its widths has a picker as well."""
 
-    def __call__(self) -> Tensor:
+    def forward(self) -> Tensor:
         """(N, d) ego embeddings of all nodes."""
-        ...
+        raise NotImplementedError(f"{type(self).__name__} does not give embeddings")
 
     def picker_parameters(self) -> Iterator[nn.Parameter]:
-        """Those of its parameters that choose widths and belong to an optimizer of their own."""
-        ...
+        """Those of its parameters that choose widths and belong to an optimizer of their own; none by default."""
+        return iter(())
+
+    def on_epoch_start(self, epoch: int, generator: torch.Generator) -> None:
+        """Hook: an epoch begins (0-based), with the table's random stream for it. By default nothing changes."""

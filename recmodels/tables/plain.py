@@ -1,12 +1,13 @@
 """The plain table: one embedding of the same width for every node."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from recmodels.graph import BipartiteGraph
 from recmodels.spectral import normalized_interactions, truncated_svd
+from recmodels.tables.base import Table
 
 
 def _by_side(fill: Callable[..., Tensor]) -> Callable[[BipartiteGraph, int, torch.Generator], Tensor]:
@@ -44,7 +45,7 @@ INITIALIZATIONS: dict[str, Callable[[BipartiteGraph, int, torch.Generator], Tens
 }
 
 
-class PlainTable(nn.Module):
+class PlainTable(Table):
     """Ego embeddings as one (N, d) weight, users above items.
 
     Called with nothing it returns the weight itself: no copy, no concatenation.
@@ -63,10 +64,6 @@ class PlainTable(nn.Module):
     def forward(self) -> Tensor:
         """(N, d) ego embeddings."""
         return self.weight
-
-    def picker_parameters(self) -> Iterator[nn.Parameter]:
-        """Parameters of the width picker: none."""
-        return iter(())
 
     def extra_repr(self) -> str:
         """Shape of the table."""

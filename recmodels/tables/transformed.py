@@ -1,14 +1,13 @@
 """The control of adaptive tables: a transform of a table in which all rows have one width."""
 
-from collections.abc import Iterator
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recmodels.tables.alignment import layer_norm
+from recmodels.tables.base import Table
 
 
-class TransformedTable(nn.Module):
+class TransformedTable(Table):
     """Ego embeddings of one width after two linear maps with a norm behind each: does a transform alone help?
 
     `norm(linear2(norm(relu(linear1(x)))))`, as AdaE's mode `fix`; the gain of the one norm starts at the deviation of
@@ -31,7 +30,3 @@ class TransformedTable(nn.Module):
         """(N, D) ego embeddings."""
         hidden = self.norm(F.relu(self.first(self.weight)))
         return self.norm(self.second(hidden))
-
-    def picker_parameters(self) -> Iterator[nn.Parameter]:
-        """Parameters of the width picker: none."""
-        return iter(())

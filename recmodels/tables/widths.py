@@ -66,11 +66,7 @@ def power_rule_widths(graph: BipartiteGraph, ranks: Tensor, budget: int, exponen
 
     Source: Ginart et al. 2019 (mixed dimension embeddings), the power rule. Verified: test_widths.py.
     """
-    if budget < graph.n_nodes:
-        raise ParamError(
-            f"adae_budget: got {budget:,} parameters, but the smallest table, of width 1, has {graph.n_nodes:,}; raise "
-            "the budget"
-        )
+    require_budget(budget, graph.n_nodes)
     popularity = torch.cat([_relative_popularity(graph, ranks, nodes) for nodes in _sides(graph)]) ** exponent
     low, high = 0.0, widest / float(popularity.min())
     for _ in range(60):  # halves a float64 down to its last bits
@@ -78,6 +74,16 @@ def power_rule_widths(graph: BipartiteGraph, ranks: Tensor, budget: int, exponen
         low, high = (middle, high) if int(_scaled(popularity, middle, widest).sum()) <= budget else (low, middle)
     whole = _scaled(popularity, high, widest)
     return whole if int(whole.sum()) <= budget else _scaled(popularity, low, widest)
+
+
+def require_budget(budget: int, smallest: int) -> None:
+    """Refuses a budget that the smallest table exceeds; both in parameters.
+
+    Raises:
+        ParamError: it does.
+    """
+    if budget < smallest:
+        raise ParamError(f"adae_budget: got {budget:,} parameters, but the smallest table has {smallest:,}; raise it")
 
 
 def _scaled(popularity: Tensor, scale: float, widest: int) -> Tensor:

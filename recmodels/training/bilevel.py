@@ -1,0 +1,162 @@
+"""The outer level of a width search: the picker learns from interactions that the weights do not see."""
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from recmodels.data.hold_out import HeldOut
+from recmodels.models.base import GraphRecommender
+from recmodels.records import Batch
+from recmodels.streams import global_streams, stream, stream_seed
+from recmodels.tables.search import SearchTable
+from recmodels.training.callbacks import Callback, EpochLog, Step
+from recmodels.training.unrolling import unrolled_gradient
+
+if TYPE_CHECKING:
+    from recmodels.models.width_search import SearchParams
+    from recmodels.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+
+class Bilevel(Callback):
+    """Every few steps one step of the picker on held-out interactions, by its own plain gradient descent.
+
+    The picker's loss is the ranking term alone, plus penalties on size and on sameness. Its gradient is taken at the
+    current weights (first order), or one step of the weights ahead (`adae_unrolled`). Weights get no gradient from it,
+    and the picker none from the steps of the weights.
+    The picker rests while the gates are uniform (`adae_warmup`).
+
+    Args:
+        p: keys of the search.
+        held_out: interactions of the outer level.
+        ranking: name of the ranking objective.
+        batch_size: held-out interactions a step.
+        seed: of the batches.
+
+    Source: Liu et al. 2019 (DARTS), both orders; Guan et al. 2025 (AdaE). Verified: test_bilevel.py.
+    """
+
+    def __init__(self, p: "SearchParams", held_out: HeldOut, ranking: str, batch_size: int, seed: int) -> None:
+        self.p, self.held_out, self.ranking, self.seed = p, held_out, ranking, seed
+        self.batch_size = min(batch_size, len(held_out.users))
+        self._is_resting, self._n_steps, self._n_stable = True, 0, 0
+        self._generator = torch.Generator()
+        self._losses: list[Tensor] = []
+        self._last: Tensor | None = None
+
+    def on_epoch_start(self, trainer: "Trainer", epoch: int) -> None:
+        """Starts the epoch's batches of held-out interactions."""
+        self._is_resting = epoch < self.p.adae_warmup
+        self._generator, self._losses, self._n_steps = stream(self.seed, "held_out_batches", epoch), [], 0
+
+    def on_step_end(self, step: Step) -> None:
+        """Counts the step, and lets the picker take one when it is due."""
+        model = step.trainer.model
+        table_of(model).advance()
+        self._n_steps += 1
+        if self._is_resting or self._n_steps % self.p.adae_every:
+            return
+        parameters = list(table_of(model).picker_parameters())
+        loss, gradients = self._gradients(step, self._batch(model, step.epoch), parameters)
+        with torch.no_grad():
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.sub_(gradient, alpha=self.p.adae_picker_lr)
+        model.forget()
+        self._losses.append(loss.detach())
+
+    def _gradients(self, step: Step, held_out: Batch, parameters: list[Parameter]) -> tuple[Tensor, Sequence[Tensor]]:
+        """The outer loss and its gradient; both levels see the same noise."""
+        model, noise = step.trainer.model, stream_seed(self.seed, f"outer_gates/{self._n_steps}", step.epoch)
+
+        def outer() -> Tensor:
+            return self._ranking(model, held_out, noise) + self._penalty(model)
+
+        if not self.p.adae_unrolled:
+            loss = outer()
+            return loss, torch.autograd.grad(loss, parameters)
+        weights = list(table_of(model).weights_of_candidates())
+        return unrolled_gradient(
+            outer, lambda: self._ranking(model, step.batch, noise), weights, parameters, step.trainer.learning_rate
+        )
+
+    def _ranking(self, model: GraphRecommender, batch: Batch, noise: int) -> Tensor:
+        """The ranking term, with the encoder as it is scored: without dropped edges or noise."""
+        objective = next(o for o in model.active_objectives() if o.name == self.ranking)
+        model.encoder.eval()
+        try:
+            with table_of(model).held(torch.Generator().manual_seed(noise)):
+                return objective(model.encode(), batch)
+        finally:
+            model.encoder.train()
+
+    def _penalty(self, model: GraphRecommender) -> Tensor:
+        """`adae_memory` times size, less `adae_diversity` times spread, summed over the sides."""
+        table = table_of(model)
+        terms = [
+            self.p.adae_memory * mean_size(probabilities, sizes) - self.p.adae_diversity * spread(probabilities)
+            for probabilities, sizes in zip(table.probabilities(), table.sizes(), strict=True)
+        ]
+        return torch.stack(terms).sum()
+
+    def _batch(self, model: GraphRecommender, epoch: int) -> Batch:
+        """Held-out interactions drawn without replacement, with a negative each."""
+        rows = torch.randperm(len(self.held_out.users), generator=self._generator)[: self.batch_size]
+        users, items = self.held_out.users[rows], self.held_out.items[rows]
+        with global_streams(self.seed, f"held_out_negatives/{self._n_steps}", epoch):
+            negatives = self.held_out.negatives.sample_by_user_ids(users.numpy(), items.numpy(), 1)
+        return Batch.of(users, items + model.n_users, negatives + model.n_users).to(model.device)
+
+    def on_epoch_end(self, trainer: "Trainer", log: EpochLog) -> None:
+        """Logs where the choice stands, and ends the search once it has been stable for long enough."""
+        table = table_of(trainer.model)
+        widths = table.preferred_widths()
+        changed = 1.0 if self._last is None else float((widths != self._last).float().mean())
+        self._last = widths
+        log.values |= {"picker/mean_width": float(widths.float().mean()), "picker/changed": changed}
+        log.values["picker/parameters"] = float(widths.sum())
+        if self._losses:
+            log.values["picker/loss"] = float(torch.stack(self._losses).mean())
+        logger.info(
+            "picker: mean width %.1f, %s parameters, %.1f %% of the nodes changed",
+            widths.float().mean(),
+            int(widths.sum()),
+            100 * changed,
+        )
+        self._n_stable = self._n_stable + 1 if changed <= self.p.adae_stable_share and not self._is_resting else 0
+        if self.p.adae_stable_epochs and self._n_stable >= self.p.adae_stable_epochs:
+            logger.info("the widths have been stable for %d epochs: the search ends", self._n_stable)
+            trainer.finished = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """The last choice, and for how long it has been stable."""
+        return {"n_stable": self._n_stable, "last": self._last}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes back what `state_dict` gave."""
+        self._n_stable, self._last = state["n_stable"], state["last"]
+
+
+def table_of(model: GraphRecommender) -> SearchTable:
+    """The model's table, which searches."""
+    assert isinstance(model.table, SearchTable)
+    return model.table
+
+
+def mean_size(probabilities: Tensor, sizes: Tensor) -> Tensor:
+    """Expected width of a node over the widest candidate: (n, K) probabilities and (K,) sizes to a scalar in (0, 1].
+
+    Source: Guan et al. 2025 (AdaE), code, the memory penalty.
+    """
+    return (probabilities @ sizes.to(probabilities)).mean() / sizes.max()
+
+
+def spread(probabilities: Tensor) -> Tensor:
+    """Entropy of the mean choice over log K, in [0, 1]: 0 where all nodes take one candidate, whichever; K >= 2."""
+    mean = probabilities.mean(0)
+    return -(mean * mean.clamp(min=torch.finfo(mean.dtype).tiny).log()).sum() / math.log(max(len(mean), 2))

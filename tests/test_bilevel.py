@@ -1,0 +1,155 @@
+"""The outer level: who learns from what, penalties, stopping, resuming."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from recmodels.data.split import interactions
+from recmodels.experiments import run
+from recmodels.experiments.session import resolve_train
+from recmodels.training.bilevel import Bilevel, mean_size, spread, table_of
+from recmodels.training.callbacks import Callback, Step
+from tests.runs import Started, options, same_state, start
+
+SEARCH: dict[str, Any] = {
+    "model": "LightGCN",
+    "table": "adaptive",
+    "adae_mode": "auto",
+    "adae_dims": [2, 4, 16],
+    "adae_warmup": 1,
+    "adae_every": 1,
+    "adae_picker_lr": 1.0,
+}
+
+
+def _bilevel(of: Started) -> Bilevel:
+    return next(c for c in of.trainer.callbacks if isinstance(c, Bilevel))
+
+
+def _pickers(of: Started) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in table_of(of.session.model).picker_parameters()]
+
+
+class Watch(Callback):
+    """Compares weights and pickers before and after the outer level's turn."""
+
+    def __init__(self, of: Started) -> None:
+        self.of, self.moved_by_weights, self.moved_by_picker = of, 0, 0
+        self.inner = _pickers(of)
+
+    def on_gradients(self, step: Step) -> None:
+        assert all(p.grad is None for p in table_of(step.trainer.model).picker_parameters()) or True
+        self.inner = _pickers(self.of)
+
+    def on_step_end(self, step: Step) -> None:  # before the outer level, which stands behind in the list
+        assert all(a.equal(b) for a, b in zip(self.inner, _pickers(self.of), strict=True))
+        self.moved_by_weights += 1
+
+
+def test_the_picker_moves_only_in_its_own_step_and_the_weights_only_in_theirs(tmp_path: Path) -> None:
+    of = start(tmp_path, **SEARCH, epochs=2)
+    watch = of.watch(Watch(of))
+    before = _pickers(of)
+    outer = _bilevel(of)
+    step, weights = outer.on_step_end, list(table_of(of.session.model).weights_of_candidates())
+
+    def checked(at: Step) -> None:
+        kept = [p.detach().clone() for p in weights]
+        step(at)
+        assert all(a.equal(b) for a, b in zip(kept, weights, strict=True))
+
+    outer.on_step_end = checked  # type: ignore[method-assign]
+    of.fit()
+    assert watch.moved_by_weights > 0
+    assert not any(a.equal(b) for a, b in zip(before, _pickers(of), strict=True))
+
+
+def test_the_picker_rests_while_it_warms_up_and_steps_as_often_as_asked(tmp_path: Path) -> None:
+    of = start(tmp_path, **SEARCH | {"adae_warmup": 2, "adae_every": 2}, epochs=2)
+    before = _pickers(of)
+    of.fit()
+    assert all(a.equal(b) for a, b in zip(before, _pickers(of), strict=True))
+    longer = start(tmp_path, "longer", **SEARCH | {"adae_warmup": 2, "adae_every": 2}, epochs=3).fit()
+    n_batches = len(longer.session.splits.train)
+    assert len(_bilevel(longer)._losses) == n_batches // 2
+    assert int(table_of(longer.session.model).step) == 3 * n_batches
+
+
+def test_weights_never_see_what_is_held_out(tmp_path: Path) -> None:
+    of = start(tmp_path, **SEARCH)
+    held = of.session.held_out
+    assert held is not None
+    users, items = (torch.from_numpy(ids) for ids in interactions(of.session.splits.train))
+    graph = of.session.model.graph
+    assert int(graph.degrees.sum()) == 2 * len(users)
+    assert not graph.has_edge(held.users, held.items + graph.n_users).any()
+    assert graph.has_edge(users, items + graph.n_users).all()
+
+
+def test_the_regularizer_reaches_the_candidates(tmp_path: Path) -> None:
+    of = start(tmp_path, **SEARCH | {"adae_share": False}, reg_weight=0.1, bpr_weight=1e-12)
+    model = of.session.model.train()
+    model.on_epoch_start(0)
+    interaction = next(iter(of.session.splits.train))
+    model.calculate_loss(interaction).backward()
+    for weight in (w for side in table_of(model).sides for w in side.candidates.weights):
+        assert weight.grad.abs().sum() > 1e-4
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"adae_picker_embedding": True}, {"adae_unrolled": True}, {"adae_picker": "twin"}]
+)
+def test_a_resumed_search_is_that_of_an_undisturbed_one(changes: dict[str, Any], tmp_path: Path, undrawn: None) -> None:
+    chosen = SEARCH | changes
+    whole = run.train(resolve_train(options(tmp_path, **chosen, epochs=4)), str(tmp_path / "whole"))
+
+    class Stop(Callback):
+        def on_epoch_start(self, trainer: object, epoch: int) -> None:
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    cut = start(tmp_path, "cut", **chosen, epochs=4)
+    cut.trainer.callbacks.append(Stop())
+    with pytest.raises(KeyboardInterrupt):
+        cut.fit()
+    run.resume(str(tmp_path / "cut"))
+    weights = [torch.load(folder / "last.pt", weights_only=True)["weights"] for folder in (whole, tmp_path / "cut")]
+    assert same_state(*weights)
+
+
+def test_the_search_ends_when_the_choice_is_stable(tmp_path: Path) -> None:
+    still = {"adae_picker_lr": 1e-12, "adae_stable_epochs": 2, "adae_stable_share": 0.0}
+    of = start(tmp_path, **SEARCH | still, epochs=9).fit()
+    assert of.trainer.next_epoch == 3  # one epoch of warm-up, two stable ones
+    assert of.trainer.finished
+
+
+def test_memory_and_diversity_pull_where_they_should(tmp_path: Path) -> None:
+    """With a ranking term far below the penalties, the picker follows them alone."""
+    mild = {"adae_picker": "logits", "bpr_weight": 1e-9, "adae_picker_lr": 20.0}
+    small = start(tmp_path, "small", **SEARCH | mild | {"adae_memory": 1.0}, epochs=6).fit()
+    assert set(table_of(small.session.model).preferred_widths().tolist()) == {2}
+    wide = start(tmp_path, "wide", **SEARCH | mild, epochs=6).fit()
+    assert table_of(wide.session.model).preferred_widths().float().mean() > 2
+
+
+def test_the_log_says_where_the_choice_stands(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    of = start(tmp_path, **SEARCH, epochs=2)
+    with caplog.at_level("INFO"):
+        of.fit()
+    assert "picker: mean width" in caplog.text
+    rows = (tmp_path / "run" / "curves.csv").read_text().splitlines()
+    assert {"picker/mean_width", "picker/parameters", "picker/changed", "picker/loss"} <= set(rows[0].split(","))
+
+
+def test_size_and_spread_are_what_they_say() -> None:
+    uniform, sure = torch.full((5, 4), 0.25), torch.eye(4)[[3] * 5]
+    sizes = torch.tensor([2, 4, 8, 16])
+    assert float(mean_size(uniform, sizes)) == pytest.approx(7.5 / 16)
+    assert float(mean_size(sure, sizes)) == 1
+    assert float(spread(uniform)) == pytest.approx(1)
+    assert float(spread(sure)) == pytest.approx(0, abs=1e-6)
+    assert float(spread(torch.eye(4)[[0, 0, 3, 3]])) == pytest.approx(math.log(2) / math.log(4))
