@@ -1,5 +1,6 @@
 """Transport distances between two batches of embedding sets: a cost, a solver and a structure put together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from recmodels.costs import Masks, cosine_to_cost, largest_cost, threshold_cost
 from recmodels.kernels import gather
+from recmodels.problems import Problems, joined, small_together
 from recmodels.transport import Plan, Solver, gromov_wasserstein, wasserstein
 
 
@@ -44,6 +46,11 @@ class Distances(NamedTuple):
 
     values: dict[str, Tensor]
     marginal_error: Tensor
+
+    def view(self, shape: Sequence[int]) -> "Distances":
+        """The same in another shape."""
+        values = {name: value.view(shape) for name, value in self.values.items()}
+        return Distances(values, self.marginal_error.view(shape))
 
     def columns(self, chosen: int | slice) -> "Distances":
         """Some of K columns, or one without its axis."""
@@ -143,12 +150,24 @@ class TransportDistance:
         Returns:
             Distances of shape (B, K), or (B,) where `others` is None.
         """
-        with torch.autocast(left.x.device.type, enabled=False):
-            distances = self._distances(left, right, others)
-        if others is None:
-            return distances
-        values = {name: value.view(others.shape) for name, value in distances.values.items()}
-        return Distances(values, distances.marginal_error.view(others.shape))
+        return self.of_all([(left, right, others)])[0]
+
+    def of_all(self, pairs: Sequence[tuple[Clouds, Clouds, Tensor | None]]) -> list[Distances]:
+        """Distances of several lists of pairs: what calls with each would give, in fewer solves.
+
+        A threshold over a batch is one over each list. Few small problems cost as many calls of torch as many, so lists
+        are solved together as far as they are small.
+
+        Args:
+            pairs: arguments of a call each; all clouds have as many places and dimensions, and all or none a mask.
+        """
+        with torch.autocast(pairs[0][0].x.device.type, enabled=False):
+            problems = [self._problems(*of) for of in pairs]
+            solved = [distances for batch in small_together(problems) for distances in self._solve(batch)]
+        return [
+            distances if others is None else distances.view(others.shape)
+            for distances, (_, _, others) in zip(solved, pairs, strict=True)
+        ]
 
     def wasserstein_plan(self, left: Clouds, right: Clouds) -> tuple[Tensor, Plan]:
         """Cost (B, S, S) between the nodes of each left cloud and of its right one, and the Wasserstein plan."""
@@ -156,22 +175,36 @@ class TransportDistance:
         cost = masks.clean(self.geometry.of_cosine(_similarity(left.x, right.x, None), masks))
         return cost, self.solver(cost, masks)
 
-    def _distances(self, left: Clouds, right: Clouds, others: Tensor | None) -> Distances:
-        masks = _masks(left, right, others)
-        values, plans = {}, []
+    def _problems(self, left: Clouds, right: Clouds, others: Tensor | None) -> Problems:
+        """Costs and structures of one list of pairs."""
+        masks, cost, structures = _masks(left, right, others), None, None
         if self.has_wasserstein or (self.gromov and self.gromov.traced_on == "wasserstein"):
             cost = self.geometry.of_cosine(_similarity(left.x, right.x, others), masks)
+        if self.gromov:
+            within = left.structure(self.geometry), right.structure(self.geometry)
+            structures = _repeated(within[0], others), _chosen(within[1], others)
+        return Problems(masks, cost, structures)
+
+    def _solve(self, lists: Sequence[Problems]) -> list[Distances]:
+        """Distances of each list; all of their problems are solved at once."""
+        masks, cost, structures = joined(lists)
+        values, plans = {}, []
+        if cost is not None:
             value, plan = wasserstein(cost, self.solver, masks)
             plans.append(plan)
             values = {"wasserstein": value} if self.has_wasserstein else {}
-        if self.gromov:
+        if self.gromov and structures is not None:
             traced = plans[0].plan if self.gromov.traced_on == "wasserstein" else None
-            within = left.structure(self.geometry), right.structure(self.geometry)
-            structures = _repeated(within[0], others), _chosen(within[1], others)
             value, plan = self.gromov.solve(structures, masks, self.solver.gradient, traced)
             plans.append(plan)
             values["gromov"] = value
-        return Distances(values, torch.stack([plan.marginal_error for plan in plans]).amax(0))
+        error = torch.stack([plan.marginal_error for plan in plans]).amax(0)
+        sizes = [problems.n for problems in lists]
+        parts = {name: value.split(sizes) for name, value in values.items()}
+        return [
+            Distances({name: part[place] for name, part in parts.items()}, of)
+            for place, of in enumerate(error.split(sizes))
+        ]
 
 
 def _masks(left: Clouds, right: Clouds, others: Tensor | None) -> Masks:

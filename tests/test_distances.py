@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from recmodels.costs import direction
+from recmodels.costs import Masks, direction
 from recmodels.distances import Clouds, Distances, Geometry, GromovSolver, TransportDistance
+from recmodels.problems import Problems, joined, small_together
 from recmodels.transport import Solver, gromov_wasserstein, wasserstein
 
 SIZES = ((4, 3), (2, 4), (1, 1))  # valid places of the two ends of three pairs, of four each
@@ -117,6 +118,39 @@ def test_several_others_are_as_many_pairs(edges: bool) -> None:
             assert_close(got.values[name][:, column], value, atol=1e-12, rtol=1e-12)
             mine, plain = (_gradients(v.sum(), x, y) for v in (got.values[name][:, column], value))
             assert_close(mine, plain, atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.parametrize("scope", ["none", "problem", "batch"])
+@pytest.mark.parametrize("traced_on", ["gw", "wasserstein"])
+@pytest.mark.parametrize("most", [0, 64, 10**6])
+def test_lists_solved_together_are_lists_solved_alone(
+    scope: str, traced_on: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recmodels.problems._SOLVED_TOGETHER", most)
+    (x, left), (y, right) = _embedded(0, edges=True), _embedded(1)
+    of = TransportDistance(Geometry("cosine", 0.5, 0.2, scope), SOLVER, GromovSolver(0.1, 3, 7, traced_on))
+    lists = [
+        (left, right, None),
+        (left, right, torch.tensor([[1, 2], [0, 2], [2, 2]])),
+        (left, Clouds(left.x, left.mask), None),
+    ]
+    for got, one in zip(of.of_all(lists), lists, strict=True):
+        want = of(*one)
+        assert got.marginal_error.shape == want.marginal_error.shape
+        for name, value in want.values.items():
+            assert_close(got.values[name], value, atol=1e-12, rtol=1e-12)
+            mine, plain = (_gradients(v.sum(), x, y) for v in (got.values[name], value))
+            assert_close(mine, plain, atol=1e-10, rtol=1e-10)
+
+
+def test_lists_go_together_until_they_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    def problems(n: int) -> Problems:
+        return Problems(Masks(), torch.zeros(n, 2, 2), None)
+
+    monkeypatch.setattr("recmodels.problems._SOLVED_TOGETHER", 40)
+    batches = small_together([problems(n) for n in (4, 6, 1, 50, 2, 8)])
+    assert [[of.n for of in batch] for batch in batches] == [[4, 6], [1], [50], [2, 8]]
+    assert joined(batches[0]).n == 10
 
 
 def test_clouds_without_padding_need_no_mask() -> None:

@@ -16,7 +16,7 @@ LAYERS: list[set[str]] = [
     {"graph"},
     {"kernels", "costs", "params", "clustering", "sampling", "spectral", "filters"},
     {"plain_yaml"},
-    {"sinkhorn", "scoring", "tables", "views", "layers", "run_params", "data_params", "compat"},
+    {"sinkhorn", "problems", "scoring", "tables", "views", "layers", "run_params", "data_params", "compat"},
     {"transport", "config", "data", "perturbed_views"},
     {"distances", "node_views"},
     {"objectives"},

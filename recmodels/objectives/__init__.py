@@ -2,6 +2,7 @@
 
 from recmodels.objectives.base import Objective
 from recmodels.objectives.contrast import PrototypeContrast, StructureContrast
+from recmodels.objectives.distance_contrast import DistanceContrast
 from recmodels.objectives.ranking import (
     AlignmentUniformity,
     BilateralRanking,
@@ -12,7 +13,7 @@ from recmodels.objectives.ranking import (
     SoftmaxRanking,
     TopKSoftmaxRanking,
 )
-from recmodels.objectives.subgraph_transport import DistanceContrast, SubgraphTransport
+from recmodels.objectives.subgraph_transport import SubgraphTransport
 from recmodels.objectives.view_contrast import (
     CANDIDATES,
     REDUCTIONS,

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -14,6 +13,7 @@ from recmodels.graph import BipartiteGraph
 from recmodels.kernels import gather
 from recmodels.node_views import NoiseView
 from recmodels.objectives.base import Objective
+from recmodels.objectives.distance_contrast import DistanceContrast
 from recmodels.records import Batch, Encoding, Subgraphs, sent
 from recmodels.sampling import draw_centers, other_centers
 from recmodels.sinkhorn import Plan
@@ -35,33 +35,6 @@ class Sampler(Protocol):
     def __call__(self, centers: Tensor, generator: torch.Generator) -> Subgraphs:
         """(B,) node ids to B subgraphs."""
         ...
-
-
-@dataclass(frozen=True)
-class DistanceContrast:
-    """How distances of pairs become a loss.
-
-    Attributes:
-        loss: `(positive (n,), negatives (n, K), temperature) -> (n,)`.
-        temperatures: of each kind of distance (`wasserstein`, `gromov`), > 0, in its unit.
-        weights: of each kind of distance.
-        negatives: which ends another center contributes: its `view_a`, its `view_b`, or both.
-        per_center: other centers drawn for each center; None takes all others.
-    """
-
-    loss: Callable[[Tensor, Tensor, float], Tensor]
-    temperatures: dict[str, float]
-    weights: dict[str, float]
-    negatives: tuple[str, ...]
-    per_center: int | None
-
-    def __call__(self, positive: Distances, negatives: list[Distances]) -> Tensor:
-        """Mean over n centers; positive distances (n,), negatives of each end (n, K)."""
-        terms = []
-        for name, near in positive.values.items():
-            far = torch.cat([d.values[name] for d in negatives], -1)
-            terms.append(self.weights[name] * self.loss(near, far, self.temperatures[name]).mean())
-        return torch.stack(terms).sum()
 
 
 class _Draw(NamedTuple):
@@ -160,12 +133,13 @@ class SubgraphTransport(Objective):
         """Sum over the contrasts of the mean over their centers; the batch itself is not used."""
         draw = self._drawn or self._draw().to(encoding.ego.device)
         left, right = self._clouds(encoding, draw)
-        terms, first = [], 0
+        requests, first = [], 0
         for others in draw.others:
             rows = slice(first, first + len(others))
-            terms.append(self._contrast(left.rows(rows), {name: end.rows(rows) for name, end in right.items()}, others))
+            requests.append(self._pairs(left.rows(rows), {name: end.rows(rows) for name, end in right.items()}, others))
             first = rows.stop
-        return torch.stack(terms).sum()
+        found = iter(self.distance.of_all([pairs for request in requests for pairs in request]))
+        return torch.stack([self._contrast([next(found) for _ in request]) for request in requests]).sum()
 
     def _draw(self) -> _Draw:
         """Centers, subgraphs and other centers of every contrast; on the CPU, where counting and looking are free."""
@@ -193,15 +167,22 @@ class SubgraphTransport(Objective):
             x[name] = gather(direction(embeddings) if self.is_unit else in_float32(embeddings), draw.places)
         return Clouds(x["view_a"], draw.mask, draw.adjacency), {name: Clouds(x[name], draw.mask) for name in x}
 
-    def _contrast(self, left: Clouds, right: dict[str, Clouds], others: Tensor) -> Tensor:
-        ends = dict.fromkeys(self.contrast.negatives, others)
+    def _pairs(
+        self, left: Clouds, right: dict[str, Clouds], others: Tensor
+    ) -> list[tuple[Clouds, Clouds, Tensor | None]]:
+        """What is compared in a contrast: each center with itself in view b first, then with the others."""
+        ends: dict[str, Tensor] = dict.fromkeys(self.contrast.negatives, others)
+        chosen = None
         if "view_b" in ends and not self.distance.geometry.is_of_batch:  # all that ends in view b at once is faster
             itself = torch.arange(len(others), device=others.device)[:, None]
-            near = self.distance(left, right["view_b"], torch.cat([itself, ends.pop("view_b")], 1))
-            positive, negatives = near.columns(0), [near.columns(slice(1, None))]
-        else:
-            positive, negatives = self.distance(left, right["view_b"]), []
-        negatives += [self.distance(left, right[end], chosen) for end, chosen in ends.items()]
+            chosen = torch.cat([itself, ends.pop("view_b")], 1)
+        return [(left, right["view_b"], chosen), *((left, right[end], of) for end, of in ends.items())]
+
+    def _contrast(self, distances: list[Distances]) -> Tensor:
+        """The loss of one contrast from the distances of its pairs."""
+        positive, *negatives = distances
+        if positive.marginal_error.dim() == 2:
+            positive, negatives = positive.columns(0), [positive.columns(slice(1, None)), *negatives]
         self._note(positive, negatives)
         return self.contrast(positive, negatives)
 
