@@ -23,6 +23,7 @@ usage: recmodels COMMAND ...
   report    tables and comparisons of runs    recmodels report runs --out=tables
   tune      search the best values            recmodels tune LightGCN --space=space.yaml --trials=30
   ablate    run the points of a file          recmodels ablate losses --seeds=3
+  compact   train with the widths of a search recmodels compact runs/LightGCN-ml-100k-...
 
 recmodels COMMAND --help tells more.
 """
@@ -213,4 +214,5 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "report": _of_package("report"),
     "tune": _of_package("tune"),
     "ablate": _of_package("ablate"),
+    "compact": _of_package("compact"),
 }

@@ -14,6 +14,7 @@ from recmodels.experiments import run
 from recmodels.experiments.session import deciding_values, resolve_train
 from recmodels.models import MODELS
 from recmodels.models.table_choice import TableParams
+from recmodels.models.width_search import SearchParams
 from recmodels.tables import AdaptiveTable, PlainTable, TransformedTable
 from tests.runs import Recorder, options, start
 from tests.worlds import session, triples
@@ -149,6 +150,38 @@ def test_what_makes_no_sense_is_refused_before_data_is_read(
 def test_a_budget_below_the_smallest_table_is_refused_before_training(tmp_path: Path) -> None:
     with pytest.raises(ParamError, match=re.escape("adae_budget: got 12 parameters")):
         session(tmp_path, table="adaptive", adae_budget=12)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"adae_dims": [16, 4]}, r"adae_dims: a search needs two or more ascending candidates, got \[16, 4\]"),
+        ({"adae_dims": [16]}, r"two or more ascending candidates, got \[16\]"),
+        ({"adae_dims": [4, 32]}, "adae_dims: a width of 32 does not fit"),
+        ({"adae_dims": "all", "adae_align": "transform"}, "adae_dims: 'all' widths are prefixes of one table"),
+        ({"adae_dims": "al"}, "adae_dims: must be one of 'all', got 'al'"),
+        ({"adae_temperature": 0.1}, "adae_temperature_end: must be at most adae_temperature, 0.1"),
+        ({"adae_holdout": 1.0}, "adae_holdout: must be < 1"),
+        ({"adae_every": 0}, "adae_every: must be >= 1"),
+        ({"adae_picker": "net"}, "adae_picker: must be one of 'network', 'logits', 'twin', got 'net'"),
+        ({"bpr_weight": 0, "reg_weight": 0.1}, "bpr_weight: the picker learns from the ranking term"),
+        ({"adae_mode": "given"}, "adae_widths: mode given takes them from here; got none"),
+    ],
+)
+def test_a_search_that_makes_no_sense_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    chosen = {"table": "adaptive", "adae_mode": "auto", "adae_dims": [4, 16], **changes}
+    with pytest.raises(ParamError, match=message):
+        resolve_train(options(tmp_path, model="LightGCN", **chosen))
+
+
+def test_the_schedule_of_a_search_is_read_from_its_keys(tmp_path: Path) -> None:
+    chosen = {"adae_temperature": 2.0, "adae_random": 0.5, "adae_decay": 0.1, "adae_warmup": 3, "adae_gates": "hard"}
+    params = resolve_train(options(tmp_path, table="adaptive", adae_mode="auto", **chosen)).params
+    assert isinstance(params, SearchParams)
+    schedule = params.gate_schedule
+    assert (schedule.sample, schedule.warm_up) == ("hard", 3)
+    assert (schedule.temperature(0), schedule.temperature(10**6)) == (2.0, 0.2)
+    assert (schedule.random_share(0), schedule.random_share(10**6)) == (0.5, 0.0)
 
 
 def test_keys_that_nothing_reads_are_no_part_of_the_identity(tmp_path: Path) -> None:

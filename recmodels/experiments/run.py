@@ -105,6 +105,19 @@ def restore(run_dir: str) -> Session:
     return session
 
 
+def restore_last(run_dir: str) -> Session:
+    """Data, split and model of a run, with the weights of its last finished epoch; writes nothing.
+
+    Raises:
+        UserError: it is not a run folder, or has no finished epoch that can be used.
+    """
+    folder = existing_run_folder(run_dir)
+    session = prepare(resolve_run(run_dir))
+    state = _load(session, folder / LAST)
+    _give(lambda last: session.model.load_state_dict(last["weights"]), state, folder / LAST)
+    return session
+
+
 def evaluate(run_dir: str) -> dict[str, float]:
     """Test metrics of a run's best checkpoint, computed anew; writes nothing.
 

@@ -33,6 +33,14 @@ class LightGCN(GraphRecommender):
         reg_weight: float = param(ge=0)
         require_pow: bool = param()
 
+        def problems(self) -> list[str]:
+            """Also: a search needs a term that ranks."""
+            needless = self.bpr_weight or not self.searches_widths
+            lacking = (
+                "bpr_weight: the picker learns from the ranking term, whose weight is 0; raise it, or search no widths"
+            )
+            return super().problems() + ([] if needless else [lacking])
+
     def build(self, p: Params, graph: BipartiteGraph) -> Parts:
         """Table, propagation, the ranking loss and the regulariser."""
         plus = Aggregation(p.agg_target_exponent, p.agg_source_exponent, True, p.agg_ego_share)

@@ -63,9 +63,22 @@ class TableParams(SearchParams):
         return self.table == "adaptive" and self.adae_mode == "auto"
 
     def inert_keys(self) -> set[str]:
-        """Also: with a plain table nothing reads the keys of an adaptive one."""
-        adaptive = {"table", *(key for key in self.keys() if key.startswith("adae_"))}
-        return super().inert_keys() | (adaptive if self.table == "plain" else set())
+        """Also: with a plain table nothing reads the keys of an adaptive one, and a mode reads its own."""
+        adaptive = {key for key in self.keys() if key.startswith("adae_")}
+        if self.table == "plain":
+            return super().inert_keys() | adaptive | {"table"}
+        return super().inert_keys() | (adaptive - {"adae_mode"} - self._read_keys())
+
+    def _read_keys(self) -> set[str]:
+        """The keys that the mode of an adaptive table reads."""
+        form = {"adae_share", "adae_align", "adae_norm"}
+        classes, dims = {"adae_quantiles", "adae_item_quantiles"}, {"adae_dims", "adae_item_dims"}
+        if self.adae_mode == "rank":
+            budget = {"adae_budget"} | (dims if self.adae_budget is None else {"adae_exponent"})
+            return form | classes | budget | {"adae_order"}
+        if self.adae_mode == "auto":
+            return form | classes | dims | {"adae_budget"} | set(SearchParams.keys())
+        return form | {"adae_widths"} if self.adae_mode == "given" else set()
 
     def problems(self) -> list[str]:
         """Checks that need more than one value."""

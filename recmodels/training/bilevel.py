@@ -13,7 +13,7 @@ from recmodels.data.hold_out import HeldOut
 from recmodels.models.base import GraphRecommender
 from recmodels.records import Batch
 from recmodels.streams import global_streams, stream, stream_seed
-from recmodels.tables.search import SearchTable
+from recmodels.tables import SearchTable
 from recmodels.training.callbacks import Callback, EpochLog, Step
 from recmodels.training.unrolling import unrolled_gradient
 

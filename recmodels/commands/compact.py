@@ -1,0 +1,57 @@
+"""The command line of `recmodels compact`."""
+
+from collections.abc import Sequence
+
+from recmodels.commands.options import OptionParser, misspelled
+from recmodels.layers import parse_argv
+from recmodels.params import raise_all
+
+_USAGE = """\
+usage: recmodels compact RUN_DIR [--run_dir=DIR] [--widths-only] [--KEY=VALUE ...]
+
+Takes the widths that a search (--table=adaptive --adae_mode=auto) has found, gives every user and item a row of its
+width and no more, and trains this smaller model from scratch on all of training. What comes out is a run like any
+other: evaluated, resumed and reported the same way.
+  python run_recbole.py --model=LightGCN --table=adaptive --adae_mode=auto --adae_dims=[8,16,32,64] --run_dir=search
+  recmodels compact search --run_dir=small
+
+  RUN_DIR          folder of the search; the widths are those after its last finished epoch
+  --run_dir=DIR    folder of the new run (default runs/<model>-<dataset>-<time>-<hash>)
+  --widths-only    only print how many parameters there are, who got which width, and the key that says so
+  --KEY=VALUE      any key of `recmodels train`, for the new run
+"""
+_OWN = ("run_dir", "widths-only")
+
+
+def run(arguments: Sequence[str]) -> str:
+    """Runs `recmodels compact ...`.
+
+    Args:
+        arguments: what follows `compact`.
+
+    Returns:
+        What to print.
+
+    Raises:
+        UserError: the folder is not of a search, or an option or key is wrong.
+    """
+    if not arguments or "-h" in arguments or "--help" in arguments:
+        return _USAGE
+    source, rest = (None, arguments) if arguments[0].startswith("-") else (arguments[0], arguments[1:])
+    parser = OptionParser("compact")
+    parser.add_argument("--run_dir", "--run-dir")
+    parser.add_argument("--widths-only", "--widths_only", action="store_true")
+    options, others = parser.parse_known_args(rest)
+    overrides = parse_argv(others)
+    problems = [] if source else ["RUN_DIR: no folder; write recmodels compact RUN_DIR, the folder of a search"]
+    raise_all("recmodels compact", [*problems, *misspelled(overrides, _OWN)])
+    assert source is not None  # it is a problem otherwise
+    from recmodels.experiments.compact import compacted  # here, so that --help answers at once
+    from recmodels.experiments.run import train
+
+    resolved, words = compacted(source, overrides)
+    if options.widths_only:
+        return f"{words}\nadae_widths: {resolved.values['adae_widths']}"
+    print(words, flush=True)  # noqa: T201  (before the training)
+    folder = train(resolved, options.run_dir)
+    return f"searched in {source}, trained in {folder}\n{words}"

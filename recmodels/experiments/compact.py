@@ -1,0 +1,73 @@
+"""From a finished search for widths to a model that has them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recmodels.config import Resolved, resolve
+from recmodels.data.split import interactions
+from recmodels.errors import ParamError
+from recmodels.experiments.folder import CONFIG
+from recmodels.experiments.run import restore_last
+from recmodels.experiments.session import PARAMS, Session, resolve_run
+from recmodels.graph import BipartiteGraph
+from recmodels.tables import SearchTable
+from recmodels.tables.width_text import widths_as_text
+
+
+def compacted(run_dir: str, overrides: Mapping[str, Any]) -> tuple[Resolved, str]:
+    """The configuration of the model with the widths that a search prefers after its last finished epoch.
+
+    Args:
+        run_dir: folder of the search.
+        overrides: further keys of the new run.
+
+    Returns:
+        The configuration, and what is smaller in words.
+
+    Raises:
+        UserError: the folder is not of a search, or an override is wrong.
+    """
+    found = resolve_run(run_dir)
+    if not getattr(found.params, "searches_widths", False):
+        raise ParamError(
+            f"{run_dir}: its widths were not searched: table {found.values.get('table')!r}, adae_mode "
+            f"{found.values.get('adae_mode')!r}; train with --table=adaptive --adae_mode=auto first"
+        )
+    session = restore_last(run_dir)
+    table = session.model.table
+    assert isinstance(table, SearchTable)
+    widths, graph = table.preferred_widths().cpu(), _whole_graph(session)
+    chosen = {"adae_mode": "given", "adae_widths": widths_as_text(graph, widths)}
+    resolved = resolve({"config_files": [str(Path(run_dir) / CONFIG)], **chosen, **overrides}, PARAMS)
+    return resolved, describe_widths(graph, widths, resolved.values["embedding_size"])
+
+
+def _whole_graph(session: Session) -> BipartiteGraph:
+    """The graph of all training interactions, those that the search held out included."""
+    held, model = session.held_out, session.model
+    assert held is not None  # of a search
+    users, items = (torch.from_numpy(ids) for ids in interactions(session.splits.train))
+    users, items = torch.cat([users, held.users]), torch.cat([items, held.items])
+    return BipartiteGraph.from_interactions(users, items, model.n_users, model.n_items)
+
+
+def describe_widths(graph: BipartiteGraph, widths: Tensor, aligned: int) -> str:
+    """Parameters against the plain table, and the mean width of each fifth of users and items by frequency.
+
+    Args:
+        graph: of the training interactions.
+        widths: (N,) int64.
+        aligned: width of the plain table.
+    """
+    total, plain = int(widths.sum()), graph.n_nodes * aligned
+    lines = [f"{total:,} parameters in the table, {total / plain:.1%} of {plain:,} at width {aligned}"]
+    for side, nodes in (("users", graph.users), ("items", graph.items)):
+        falling = nodes[graph.degrees[nodes].argsort(descending=True, stable=True)]
+        means = [float(widths[part].float().mean()) for part in falling.tensor_split(5) if len(part)]
+        shown = ", ".join(f"{mean:.1f}" for mean in means)
+        lines.append(f"mean width of {side} by fifths, most frequent first: {shown}")
+    return "\n".join(lines)
