@@ -176,7 +176,7 @@ def test_a_search_that_makes_no_sense_is_refused(changes: dict[str, Any], messag
 
 def test_the_schedule_of_a_search_is_read_from_its_keys(tmp_path: Path) -> None:
     chosen = {"adae_temperature": 2.0, "adae_random": 0.5, "adae_decay": 0.1, "adae_warmup": 3, "adae_gates": "hard"}
-    params = resolve_train(options(tmp_path, table="adaptive", adae_mode="auto", **chosen)).params
+    params = resolve_train(options(tmp_path, table="adaptive", adae_mode="auto", adae_dims=[4, 16], **chosen)).params
     assert isinstance(params, SearchParams)
     schedule = params.gate_schedule
     assert (schedule.sample, schedule.warm_up) == ("hard", 3)

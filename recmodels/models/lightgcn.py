@@ -35,11 +35,8 @@ class LightGCN(GraphRecommender):
 
         def problems(self) -> list[str]:
             """Also: a search needs a term that ranks."""
-            needless = self.bpr_weight or not self.searches_widths
-            lacking = (
-                "bpr_weight: the picker learns from the ranking term, whose weight is 0; raise it, or search no widths"
-            )
-            return super().problems() + ([] if needless else [lacking])
+            lacking = "bpr_weight: the picker learns from the ranking term, whose weight is 0; raise it"
+            return super().problems() + ([lacking] if self.searches_widths and not self.bpr_weight else [])
 
     def build(self, p: Params, graph: BipartiteGraph) -> Parts:
         """Table, propagation, the ranking loss and the regulariser."""
