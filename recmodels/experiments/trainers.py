@@ -68,7 +68,7 @@ def _bilevel(session: Session) -> list[Callback]:
         return []
     p, size = session.model.params, session.resolved.run.train_batch_size
     size = 4096 if session.resolved.run.train_batch_unit == "users" else size
-    return [Bilevel(p, session.held_out, p.rec_loss, size, session.resolved.run.seed)]
+    return [Bilevel(p, session.model, p.rec_loss, session.held_out, size, session.resolved.run.seed)]
 
 
 def _early_stop(session: Session) -> EarlyStop:

@@ -23,6 +23,7 @@ class SearchParams(Params):
     adae_picker: str = param(choices=("network", "logits", "twin"))
     adae_picker_embedding: bool = param()
     adae_picker_hidden: int = param(ge=1)
+    adae_picker_optimizer: str = param(choices=("adam", "sgd"))
     adae_picker_lr: float = param(gt=0)
     adae_bucket_width: int = param(ge=1)
     adae_every: int = param(ge=1)

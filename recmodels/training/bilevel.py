@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
 from recmodels.data.hold_out import HeldOut
 from recmodels.models.base import GraphRecommender
@@ -25,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class Bilevel(Callback):
-    """Every few steps one step of the picker on held-out interactions, by its own plain gradient descent.
+    """Every few steps one step of the picker on held-out interactions, by an optimizer of its own.
 
     The picker's loss is the ranking term alone, plus penalties on size and on sameness. Its gradient is taken at the
     current weights (first order), or one step of the weights ahead (`adae_unrolled`). Weights get no gradient from it,
@@ -34,18 +33,24 @@ class Bilevel(Callback):
 
     Args:
         p: keys of the search.
-        held_out: interactions of the outer level.
+        model: whose table searches, and whose term `ranking` is the outer loss.
         ranking: name of the ranking objective.
+        held_out: interactions of the outer level.
         batch_size: held-out interactions a step.
         seed: of the batches.
 
     Source: Liu et al. 2019 (DARTS), both orders; Guan et al. 2025 (AdaE). Verified: test_bilevel.py.
     """
 
-    def __init__(self, p: "SearchParams", held_out: HeldOut, ranking: str, batch_size: int, seed: int) -> None:
-        self.p, self.held_out, self.ranking, self.seed = p, held_out, ranking, seed
+    def __init__(
+        self, p: "SearchParams", model: GraphRecommender, ranking: str, held_out: HeldOut, batch_size: int, seed: int
+    ) -> None:
+        self.p, self.ranking, self.held_out, self.seed = p, ranking, held_out, seed
+        self.parameters = list(table_of(model).picker_parameters())
+        make = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[p.adae_picker_optimizer]
+        self.optimizer: torch.optim.Optimizer = make(self.parameters, lr=p.adae_picker_lr)
         self.batch_size = min(batch_size, len(held_out.users))
-        self._is_resting, self._n_steps, self._n_stable = True, 0, 0
+        self._is_resting, self._n_stable = True, 0
         self._generator = torch.Generator()
         self._losses: list[Tensor] = []
         self._last: Tensor | None = None
@@ -53,36 +58,37 @@ class Bilevel(Callback):
     def on_epoch_start(self, trainer: "Trainer", epoch: int) -> None:
         """Starts the epoch's batches of held-out interactions."""
         self._is_resting = epoch < self.p.adae_warmup
-        self._generator, self._losses, self._n_steps = stream(self.seed, "held_out_batches", epoch), [], 0
+        self._generator, self._losses = stream(self.seed, "held_out_batches", epoch), []
 
     def on_step_end(self, step: Step) -> None:
         """Counts the step, and lets the picker take one when it is due."""
         model = step.trainer.model
-        table_of(model).advance()
-        self._n_steps += 1
-        if self._is_resting or self._n_steps % self.p.adae_every:
+        table = table_of(model)
+        table.advance()
+        # Counted over the whole run, because an epoch may have fewer steps than the picker waits for.
+        if self._is_resting or int(table.step) % self.p.adae_every:
             return
-        parameters = list(table_of(model).picker_parameters())
-        loss, gradients = self._gradients(step, self._batch(model, step.epoch), parameters)
-        with torch.no_grad():
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.sub_(gradient, alpha=self.p.adae_picker_lr)
+        loss, gradients = self._gradients(step, self._batch(model, step))
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self.optimizer.step()
+        self.optimizer.zero_grad()
         model.forget()
         self._losses.append(loss.detach())
 
-    def _gradients(self, step: Step, held_out: Batch, parameters: list[Parameter]) -> tuple[Tensor, Sequence[Tensor]]:
+    def _gradients(self, step: Step, held_out: Batch) -> tuple[Tensor, Sequence[Tensor]]:
         """The outer loss and its gradient; both levels see the same noise."""
-        model, noise = step.trainer.model, stream_seed(self.seed, f"outer_gates/{self._n_steps}", step.epoch)
+        model, noise = step.trainer.model, stream_seed(self.seed, f"outer_gates/{step.index}", step.epoch)
 
         def outer() -> Tensor:
             return self._ranking(model, held_out, noise) + self._penalty(model)
 
         if not self.p.adae_unrolled:
             loss = outer()
-            return loss, torch.autograd.grad(loss, parameters)
+            return loss, torch.autograd.grad(loss, self.parameters)
         weights = list(table_of(model).weights_of_candidates())
         return unrolled_gradient(
-            outer, lambda: self._ranking(model, step.batch, noise), weights, parameters, step.trainer.learning_rate
+            outer, lambda: self._ranking(model, step.batch, noise), weights, self.parameters, step.trainer.learning_rate
         )
 
     def _ranking(self, model: GraphRecommender, batch: Batch, noise: int) -> Tensor:
@@ -104,11 +110,11 @@ class Bilevel(Callback):
         ]
         return torch.stack(terms).sum()
 
-    def _batch(self, model: GraphRecommender, epoch: int) -> Batch:
+    def _batch(self, model: GraphRecommender, step: Step) -> Batch:
         """Held-out interactions drawn without replacement, with a negative each."""
         rows = torch.randperm(len(self.held_out.users), generator=self._generator)[: self.batch_size]
         users, items = self.held_out.users[rows], self.held_out.items[rows]
-        with global_streams(self.seed, f"held_out_negatives/{self._n_steps}", epoch):
+        with global_streams(self.seed, f"held_out_negatives/{step.index}", step.epoch):
             negatives = self.held_out.negatives.sample_by_user_ids(users.numpy(), items.numpy(), 1)
         return Batch.of(users, items + model.n_users, negatives + model.n_users).to(model.device)
 
@@ -134,11 +140,12 @@ class Bilevel(Callback):
             trainer.finished = True
 
     def state_dict(self) -> dict[str, Any]:
-        """The last choice, and for how long it has been stable."""
-        return {"n_stable": self._n_stable, "last": self._last}
+        """The optimizer, the last choice, and for how long it has been stable."""
+        return {"optimizer": self.optimizer.state_dict(), "n_stable": self._n_stable, "last": self._last}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes back what `state_dict` gave."""
+        self.optimizer.load_state_dict(state["optimizer"])
         self._n_stable, self._last = state["n_stable"], state["last"]
 
 
