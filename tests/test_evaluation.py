@@ -9,7 +9,7 @@ from recbole.evaluator import Evaluator
 from recbole.model.general_recommender import BPR
 from recbole.trainer import Trainer
 
-from recmodels.data.evaluation import MetricRecorder
+from recmodels.data.evaluation import ItemHits, MetricRecorder
 from recmodels.data.loading import load_dataset
 from recmodels.data.split import (
     Splits,
@@ -99,3 +99,32 @@ def test_per_user_values_are_those_of_the_last_evaluation(root: Path) -> None:
     assert recorder.per_user["recall@3"].mean() == result["recall@3"]
     assert len(recorder.per_user["recall@3"]) == len(splits.valid.uid_list)
     assert before["recall@3"] is not recorder.per_user["recall@3"]
+
+
+def test_item_hits_are_those_of_a_loop_over_users_and_lists(root: Path) -> None:
+    splits = make_splits(root, metrics=["Recall"], topk=[1, 3], valid_metric="recall@3")
+    config = splits.train.config
+    torch.manual_seed(0)
+    trainer = Trainer(config, BPR(config, splits.train.dataset))
+    hits, seen = ItemHits(splits.dataset.item_num, [1, 3]), []
+    own = type(trainer.eval_collector).eval_batch_collect
+
+    def watched(self: object, scores: torch.Tensor, *rest: object) -> None:
+        seen.append((scores.clone(), rest[1], rest[2]))
+        own(self, scores, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(trainer.eval_collector), "eval_batch_collect", watched)
+        with hits.collected_from(trainer.eval_collector):
+            trainer.evaluate(splits.test, load_best_model=False, show_progress=False)
+        n_before = hits.n_tested.sum()
+        trainer.evaluate(splits.test, load_best_model=False, show_progress=False)
+    assert hits.n_tested.sum() == n_before == len(splits.test.dataset)
+    want = {k: np.zeros(splits.dataset.item_num, dtype=int) for k in (1, 3)}
+    for scores, users, items in seen[: len(seen) // 2]:
+        for user, item in zip(users.tolist(), items.tolist(), strict=True):
+            better = int((scores[user] > scores[user, item]).sum())
+            for k in want:
+                want[k][item] += better < k
+    assert all((hits.hits[k] == want[k]).all() for k in want)
+    assert 0 < want[3].sum() < n_before

@@ -139,7 +139,7 @@ def test_a_run_is_an_ordinary_folder_that_evaluates_again(name: str, tmp_path: P
     result = stored_result(folder)
     assert result is not None
     assert set(files_of(folder)) == {
-        ".lock", "config.yaml", "log.txt", "checkpoint.pt", "result.json", "test_users.npz"
+        ".lock", "config.yaml", "log.txt", "checkpoint.pt", "result.json", "test_users.npz", "test_frequency.npz"
     }  # fmt: skip
     assert (result["best_epoch"], result["epochs_run"], result["n_parameters"]) == (0, 1, of.model.n_fitted)
     assert result["split_sha256"] == of.splits.sha256

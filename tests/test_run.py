@@ -26,7 +26,7 @@ KEYS = [
     "seconds_per_epoch", "peak_rss_mb", "n_parameters", "hardware", "versions",
 ]  # fmt: skip
 FILES = {
-    "config.yaml", "log.txt", "result.json", "test_users.npz", "curves.csv", "curves.png",
+    "config.yaml", "log.txt", "result.json", "test_users.npz", "test_frequency.npz", "curves.csv", "curves.png",
     "checkpoint.pt", "last.pt", "last.prev.pt", ".lock",
 }  # fmt: skip
 

@@ -17,6 +17,7 @@ from recmodels.errors import CheckpointError, UserError
 from recmodels.files import write_bytes
 
 CONFIG, RESULT, USERS = "config.yaml", "result.json", "test_users.npz"
+FREQUENCY = "test_frequency.npz"
 LAST, BEST = "last.pt", "checkpoint.pt"
 
 

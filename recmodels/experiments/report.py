@@ -11,7 +11,9 @@ import numpy as np
 import psutil
 
 import recmodels
-from recmodels.data.split import raw_users
+from recmodels.data.evaluation import ItemHits
+from recmodels.data.split import interactions, raw_items, raw_users
+from recmodels.experiments.folder import FREQUENCY, USERS
 from recmodels.experiments.hardware import hardware
 from recmodels.experiments.session import Session
 from recmodels.training.closed_form import PlainTrainer
@@ -54,7 +56,7 @@ def describe_test(session: Session, test: dict[str, float], best_epoch: int, fol
         name.ljust(24) + "".join(f"{test[f'{name}@{k}']:.{run.metric_decimal_place}f}".rjust(10) for k in topk)
         for name in shown
     ]
-    shown_files = ("result.json", "curves.csv", "curves.png", "test_users.npz", "checkpoint.pt", "log.txt")
+    shown_files = ("result.json", "curves.csv", "curves.png", USERS, FREQUENCY, "checkpoint.pt", "log.txt")
     files = f"{', '.join(name for name in shown_files if (folder / name).is_file())} in {folder}"
     again = f"evaluate again: recmodels evaluate {folder}"
     return "\n".join(["", header, *rows, "", files, again])
@@ -127,3 +129,18 @@ def test_users(session: Session, per_user: dict[str, np.ndarray]) -> dict[str, n
     test = session.splits.test
     names = raw_users(session.splits.dataset)[test.uid_list.numpy()]
     return {"user": names.astype(np.str_), **per_user}
+
+
+def test_frequency(session: Session, hits: ItemHits) -> dict[str, np.ndarray]:
+    """How often the tested users and all items were met in training, and in how many test interactions items were hits.
+
+    Returns:
+        `user` (users,) unicode and `user_n_train` (users,) int64, in the order of `test_users`; of the items without
+        the padding `item` unicode, `n_train`, `n_test` and, for each list length k, `hits@k`, all int64.
+    """
+    data, tested = session.splits.dataset, session.splits.test.uid_list.numpy()
+    users, items = interactions(session.splits.train)
+    by_user, by_item = np.bincount(users, minlength=data.user_num), np.bincount(items, minlength=data.item_num)
+    names = {"user": raw_users(data)[tested].astype(np.str_), "item": raw_items(data)[1:].astype(np.str_)}
+    counts = {"user_n_train": by_user[tested], "n_train": by_item[1:], "n_test": hits.n_tested[1:]}
+    return names | counts | {f"hits@{k}": found[1:] for k, found in hits.hits.items()}

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from recmodels.config import Resolved
+from recmodels.data.evaluation import ItemHits
 from recmodels.errors import CheckpointError, TrainingError, UserError
 from recmodels.experiments.folder import (
     BEST,
     CONFIG,
+    FREQUENCY,
     LAST,
     RESULT,
     USERS,
@@ -21,7 +23,7 @@ from recmodels.experiments.folder import (
     write_arrays,
 )
 from recmodels.experiments.lock import locked
-from recmodels.experiments.report import describe_session, describe_test, result, test_users
+from recmodels.experiments.report import describe_session, describe_test, result, test_frequency, test_users
 from recmodels.experiments.session import Session, prepare, resolve_run
 from recmodels.experiments.trainers import trainer_of
 from recmodels.files import write_text
@@ -172,8 +174,11 @@ def _run(
                 "temperatures"
             )
         best = _load_best(session, folder, trainer.early_stop.best_epoch)
-        test = trainer.evaluate(splits.test)
+        hits = ItemHits(splits.dataset.item_num, run.topk)
+        with hits.collected_from(trainer.eval_collector):
+            test = trainer.evaluate(splits.test)
         write_arrays(folder / USERS, test_users(session, trainer.recorder.per_user))
+        write_arrays(folder / FREQUENCY, test_frequency(session, hits))
         write_text(folder / RESULT, json.dumps(result(session, trainer, best, test), indent=2) + "\n")
         logger.info(describe_test(session, test, best["epoch"], folder))
     return folder
