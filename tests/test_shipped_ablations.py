@@ -15,7 +15,7 @@ from tests.runs import CHECKOUT, write_data
 
 # The diary is not part of the project: a file beside the checkout, or where the variable says.
 DIARY = Path(os.environ.get("RECMODELS_DIARY", CHECKOUT.parent / "shared" / "data" / "ml-1m-notes-results.csv"))
-N_POINTS = {"components": 22, "gsc": 21, "losses": 5, "models": 9, "notes": 118, "weights": 20}
+N_POINTS = {"components": 22, "gsc": 21, "losses": 5, "models": 9, "notes": 118, "weights": 20, "widths": 22}
 BASES = {"components": "base", "gsc": "gsc", "notes": "default(wg32a)[dontchange]", "weights": "base"}
 SMALL = {"embedding_size": 8, "num_clusters": 5, "use_gpu": False, "show_progress": False}
 
@@ -31,6 +31,8 @@ def build(point: Point, root: Path) -> GraphRecommender:
     """The untrained model of a point on the planted data, with small tables."""
     own = {"data_path": str(root / "data"), "dataset": "planted", "load_col": {"inter": ["user_id", "item_id"]}}
     small = {key: value for key, value in SMALL.items() if key in point.resolved.values}
+    if point.resolved.values.get("table") == "adaptive":  # its widths would not fit
+        small.pop("embedding_size")
     values = {**point.resolved.values, "val_interval": None, **own, **small}
     return prepare(resolve_train({"model": point.resolved.model, **values})).model
 
@@ -149,3 +151,14 @@ def test_every_row_of_the_diary_is_a_point_or_stands_in_the_note_of_one() -> Non
         lost += [name] * (sum(f"also {name}: {figures}" in point.note for point in notes.values()) != 1)
     assert lost == []
     assert found == set(notes) - {"again"}  # the control
+
+
+def test_controls_of_widths_have_the_size_of_what_they_control(tmp_path: Path) -> None:
+    write_data(tmp_path)
+
+    def size(name: str) -> int:
+        return sum(p.numel() for p in build(points("widths")[name], tmp_path).parameters())
+
+    assert size("power_one") == size("power_random") == size("power_reversed") <= 0.4 * size("uniform_64") * 64 / 8
+    assert size("two_classes") == size("two_classes_own") == size("two_classes_reversed")
+    assert size("two_classes_transform") == size("two_classes") + 2 * 16 * 64
