@@ -22,12 +22,14 @@ from recmodels.ablation.points import Plan, make_plan
 from recmodels.ablation.report import write_report
 from recmodels.ablation.sweeps import sweeps
 from recmodels.config import Resolved
-from recmodels.errors import ParamError
-from recmodels.experiments.folder import CONFIG, RESULT, USERS, write_arrays
+from recmodels.errors import CheckpointError, ParamError
+from recmodels.experiments.folder import CONFIG, FREQUENCY, RESULT, USERS, write_arrays
 from recmodels.experiments.session import resolve_train
 from recmodels.files import write_text
 from recmodels.plain_yaml import dump_yaml
+from recmodels.reporting.by_frequency import by_frequency
 from recmodels.reporting.pictures import Curve
+from recmodels.reporting.size_picture import Sized, name_heights
 from recmodels.training.curves import to_csv
 from tests.runs import options
 
@@ -69,7 +71,16 @@ def plant(resolved: Resolved, folder: Path, shift: float = 0.0, share: float = 0
         for n in range(4)
     ]
     write_text(folder / "curves.csv", to_csv(rows))
-    result = {"model": resolved.model, "dataset": resolved.dataset, "seed": seed, "best_epoch": 3}
+    frequency = {"user": names, "user_n_train": np.arange(N_USERS), "n_train": np.arange(50), "n_test": np.full(50, 4)}
+    write_arrays(folder / FREQUENCY, frequency | {"hits@10": np.arange(50) // 25 + 1})
+    parameters = 100 * values["embedding_size"]
+    result = {
+        "model": resolved.model,
+        "n_parameters": parameters,
+        "dataset": resolved.dataset,
+        "seed": seed,
+        "best_epoch": 3,
+    }
     test = {"recall@10": score / 2, "ndcg@10": score}
     write_text(
         folder / RESULT, json.dumps(result | {"split_sha256": SPLIT, "test": test, "best_valid": {"ndcg@10": score}})
@@ -286,6 +297,48 @@ def test_every_file_holds_the_figures_and_shows_names_as_they_are(tmp_path: Path
     before = {path: path.read_bytes() for path in page.parent.iterdir()}
     write_report(plan)
     assert {path: path.read_bytes() for path in page.parent.iterdir()} == before
+
+
+def test_points_of_several_sizes_have_a_table_and_a_picture_of_them(tmp_path: Path) -> None:
+    more = "  small: {embedding_size: 4}\n  mixed: {table: adaptive, adae_dims: [2, 4], embedding_size: 8}\n"
+    page = write_report(make(tmp_path, POINTS + more))
+    markdown = (page.parent / "report.md").read_text()
+    rows = markdown.partition("## Size and frequency")[2].partition("## Training")[0].splitlines()
+    cells = {row.split(" | ")[0].removeprefix("| "): row.split(" | ")[1:] for row in rows if row.startswith("| ")}
+    assert cells["point"][:2] == ["parameters", "of the base"]
+    assert cells["plain"][:2] == ["1,600", "1.00"]
+    assert cells["small"][:2] == ["400", "0.25"]
+    assert cells["point"][3:] == [
+        "head users ndcg@10", "tail users ndcg@10", "head items recall@10", "tail items recall@10 |"
+    ]  # fmt: skip
+    assert cells["small"][5] == ".5000 ± .0000"  # items 40 to 49 have two hits of four each
+    assert cells["small"][6].startswith(f"{(25 * 1 + 15 * 2) / 160:.4f}".removeprefix("0"))
+    assert "(sizes.png)" in markdown
+    assert Page(page.read_text()).open == []
+    assert "Quality against size" in page.read_text()
+
+
+def test_a_run_without_counts_has_no_results_by_frequency_and_others_have_them(tmp_path: Path) -> None:
+    plan = make(tmp_path)
+    folder = next(iter(plan.folders().values()))
+    found = by_frequency(folder, "ndcg@10")
+    with np.load(folder / USERS) as users:
+        values = users["ndcg@10"]
+    assert found["head users"] == pytest.approx(values[-60:].mean())
+    assert found["tail users"] == pytest.approx(values[:-60].mean())
+    (folder / FREQUENCY).write_bytes(b"no zip")
+    with pytest.raises(CheckpointError, match="damaged"):
+        by_frequency(folder, "ndcg@10")
+    (folder / FREQUENCY).unlink()
+    assert by_frequency(folder, "ndcg@10") == {}
+
+
+def test_names_of_points_of_about_one_size_do_not_overlap() -> None:
+    points = [
+        Sized(name, n, mean, 0.0, False) for name, n, mean in (("a", 100, 0.2), ("b", 110, 0.201), ("c", 900, 0.2))
+    ]
+    heights = {point.name: height for point, height in name_heights(points, 0.01)}
+    assert heights == {"a": 0.2, "b": pytest.approx(0.21), "c": 0.2}
 
 
 def test_the_page_is_well_formed_and_needs_no_network(tmp_path: Path) -> None:

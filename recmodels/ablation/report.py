@@ -12,6 +12,7 @@ from recmodels.ablation.evidence import BETTER, ONE_SEED, UNEQUAL, WORSE, Eviden
 from recmodels.ablation.findings import paragraph, reading
 from recmodels.ablation.grid_study import GridStudy
 from recmodels.ablation.points import Plan
+from recmodels.ablation.sizes import size_frame, sized
 from recmodels.ablation.sweeps import sweeps
 from recmodels.ablation.table import failed_runs
 from recmodels.data.evaluation import is_smaller_better
@@ -23,6 +24,7 @@ from recmodels.reporting.formats import latex_text, markdown_table, markdown_tex
 from recmodels.reporting.html_page import Drawing, html_page, legend
 from recmodels.reporting.pictures import Curve, Interval, draw_curves, draw_intervals, draw_plan, draw_sweep
 from recmodels.reporting.plan_svg import plan_svg
+from recmodels.reporting.size_picture import Sized, draw_sizes, sizes_svg
 from recmodels.reporting.svg import curves_svg, intervals_svg, sweep_svg
 
 REPORT = "report"
@@ -39,6 +41,7 @@ class _Shown(NamedTuple):
         sweeps: key to curve.
         plans: of one user's subgraph, where a run has a transport term.
         planned: the run of those plans.
+        sizes: metric and parameters of each point, where they differ in size.
     """
 
     curves: list[Curve]
@@ -46,6 +49,7 @@ class _Shown(NamedTuple):
     sweeps: dict[str, Curve]
     plans: list[ExamplePlan]
     planned: str
+    sizes: list[Sized]
 
 
 def write_report(plan: Plan, folder: Path | None = None, base: str | None = None) -> Path:
@@ -66,9 +70,13 @@ def write_report(plan: Plan, folder: Path | None = None, base: str | None = None
     """
     folder = folder or plan.folder / REPORT
     evidence = weigh(plan, base)
-    tables = {"Differences": evidence_frame(evidence), "Training": training_frame(evidence)}
+    tables = {
+        "Differences": evidence_frame(evidence),
+        "Size and frequency": size_frame(evidence),
+        "Training": training_frame(evidence),
+    }
     tables = {name: frame for name, frame in tables.items() if len(frame)}
-    shown = _Shown(_curves(evidence), _intervals(evidence), sweeps(evidence), *_plans(evidence))
+    shown = _Shown(_curves(evidence), _intervals(evidence), sweeps(evidence), *_plans(evidence), sized(evidence))
     folder.mkdir(parents=True, exist_ok=True)
     pictures = _draw(evidence, shown, folder)
     notes = failed_runs(plan, GridStudy(plan).latest())
@@ -143,6 +151,9 @@ def _draw(evidence: Evidence, shown: _Shown, folder: Path) -> dict[str, str]:
         name = f"sweep-{key}.png"
         found[name] = f"test {curve.name} over {key}, bars of one deviation over seeds"
         draw_sweep(curve, key, folder / name)
+    if shown.sizes:
+        found["sizes.png"] = f"test {evidence.metric} against parameters; black has one width for all nodes"
+        draw_sizes(shown.sizes, f"test {evidence.metric}", folder / "sizes.png")
     for n, example in enumerate(shown.plans, 1):
         found[f"plan-{n}.png"] = _plan_caption(example, shown.planned)
         draw_plan(example.plan, example.rows, example.columns, folder / f"plan-{n}.png")
@@ -161,6 +172,9 @@ def _drawings(evidence: Evidence, shown: _Shown) -> list[Drawing]:
     for key, curve in shown.sweeps.items():
         svg = sweep_svg(curve, key, f"test {curve.name}")
         found.append(Drawing(f"Over {key}", svg, "", "Points that differ from the base in nothing else; bars: ± 1 SD."))
+    if shown.sizes:
+        svg = sizes_svg(shown.sizes, f"test {evidence.metric}")
+        found.append(Drawing("Quality against size", svg, "", "Black: one width for all nodes; bars: ± 1 SD."))
     for example in shown.plans:
         found.append(
             Drawing("Transport plan", plan_svg(example), "", f"{_plan_caption(example, shown.planned)}; area is mass.")

@@ -14,7 +14,7 @@ from recmodels.files import write_bytes
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f3c8d", "#6b6b6b")  # Okabe, Ito
 BASE_COLOR, FOUND_COLOR, PLAIN_COLOR = "#111111", "#d55e00", "#7a7a7a"
-_DPI = 120
+DPI = 120
 _WIDE = 20  # largest value over smallest positive one, from which on a swept key has a logarithmic axis
 _CLOSE = 0.1  # of the axis, at which texts below it touch
 
@@ -96,7 +96,7 @@ def draw_curves(curves: Sequence[Curve], y_label: str, path: Path) -> None:
         y_label: what is drawn.
         path: PNG to write.
     """
-    figure, axes = _axes(8.4, 4.4)
+    figure, axes = new_axes(8.4, 4.4)
     colors = colors_of(curves)
     seen: set[str] = set()
     for curve in sorted(curves, key=lambda curve: curve.is_base):
@@ -121,7 +121,7 @@ def draw_intervals(intervals: Sequence[Interval], x_label: str, path: Path) -> N
         x_label: what is drawn.
         path: PNG to write.
     """
-    figure, axes = _axes(8.4, 1.3 + 0.26 * len(intervals))
+    figure, axes = new_axes(8.4, 1.3 + 0.26 * len(intervals))
     for place, found in enumerate(intervals):
         color = FOUND_COLOR if found.is_found else PLAIN_COLOR
         axes.plot((found.low, found.high), (place, place), color=color, linewidth=1.5, solid_capstyle="butt")
@@ -145,7 +145,7 @@ def draw_sweep(curve: Curve, key: str, path: Path) -> None:
         key: name of the axis.
         path: PNG to write.
     """
-    figure, axes = _axes(5.6, 3.8)
+    figure, axes = new_axes(5.6, 3.8)
     places = swept_places(curve.x)
     axes.errorbar(places, curve.y, yerr=curve.errors or None, color=COLORS[0], marker="o", markersize=5, capsize=3)
     axes.set_xticks(*zip(*swept_ticks(curve.x), strict=True), fontsize=8)
@@ -168,7 +168,7 @@ def draw_plan(plan: np.ndarray, rows: Sequence[str], columns: Sequence[str], pat
     """
     if plan.shape != (len(rows), len(columns)):
         raise ValueError(f"plan: got {plan.shape}, expected ({len(rows)}, {len(columns)}) as there are names")
-    figure, axes = _axes(1.8 + 0.42 * len(columns), 1.4 + 0.34 * len(rows))
+    figure, axes = new_axes(1.8 + 0.42 * len(columns), 1.4 + 0.34 * len(rows))
     image = axes.imshow(plan, cmap="magma_r", vmin=0)
     figure.colorbar(image, ax=axes, label="mass")
     axes.set_yticks(range(len(rows)), [f"{name}  {mass:.2g}" for name, mass in zip(rows, plan.sum(1), strict=True)])
@@ -194,7 +194,8 @@ def nice_ticks(low: float, high: float, n_ticks: int = 6) -> list[float]:
     return [round(place * step, 12) for place in places]
 
 
-def _axes(width: float, height: float) -> tuple[Figure, Any]:
+def new_axes(width: float, height: float) -> tuple[Figure, Any]:
+    """An empty figure of so many inches, and its axes in the style of all pictures."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     axes.grid(alpha=0.25)
@@ -205,5 +206,5 @@ def _axes(width: float, height: float) -> tuple[Figure, Any]:
 
 def _save(figure: Figure, path: Path) -> None:
     picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=_DPI)
+    figure.savefig(picture, format="png", dpi=DPI)
     write_bytes(path, picture.getvalue())

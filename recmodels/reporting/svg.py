@@ -1,5 +1,6 @@
 """The same pictures as SVG inside a page: small, with a text under the pointer, without any script or network."""
 
+import math
 from collections.abc import Callable, Sequence
 from html import escape
 from typing import NamedTuple
@@ -48,6 +49,21 @@ def curves_svg(curves: Sequence[Curve], x_label: str, y_label: str) -> str:
         y_label: what is drawn.
     """
     return _lines([(curve, curve.x) for curve in curves], [], x_label, y_label)
+
+
+def log_curves_svg(curves: Sequence[Curve], x_label: str, y_label: str) -> str:
+    """Lines, or single points with bars, over a logarithmic axis.
+
+    Args:
+        curves: at least one, each x > 0.
+        x_label: what is across.
+        y_label: what is drawn.
+    """
+    values = [x for curve in curves for x in curve.x]
+    powers = range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))) + 1)
+    round_ones = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+    ticks = [(math.log10(x), f"{x:,.0f}") for x in round_ones if min(values) <= x <= max(values)]
+    return _lines([(curve, [math.log10(x) for x in curve.x]) for curve in curves], ticks, x_label, y_label)
 
 
 def sweep_svg(curve: Curve, key: str, y_label: str) -> str:

@@ -1,0 +1,60 @@
+"""Quality against parameters, for frequent and rare nodes apart, where points differ in size."""
+
+import statistics
+from collections.abc import Sequence
+
+import pandas as pd
+
+from recmodels.ablation.evidence import Evidence, Line
+from recmodels.ablation.table import spread
+from recmodels.reporting.by_frequency import by_frequency
+from recmodels.reporting.size_picture import Sized
+
+_GROUPS = ("head users", "tail users", "head items", "tail items")
+
+
+def sized_lines(evidence: Evidence) -> list[Line]:
+    """The points with results, controls of two halves left out; none where all have one size."""
+    lines = [line for line in evidence.lines if line.runs and line.name == line.point.name]
+    lines = [line for line in lines if all("n_parameters" in run.result for run in line.runs)]
+    return lines if len({_parameters(line) for line in lines}) > 1 else []
+
+
+def size_frame(evidence: Evidence) -> pd.DataFrame:
+    """Parameters, share of the base's, and the metric of users and recall of items by frequency; a row a point."""
+    lines = sized_lines(evidence)
+    base = next((_parameters(line) for line in lines if line.name == evidence.base), None)
+    rows = []
+    for line in lines:
+        n = _parameters(line)
+        row = {"point": line.name, "parameters": f"{n:,}", "of the base": f"{n / base:.2f}" if base else ""}
+        row[f"test {evidence.metric}"] = spread([run.result["test"][evidence.metric] for run in line.runs])
+        rows.append(row | _by_frequency(line, evidence.metric))
+    columns = dict.fromkeys(name for row in rows for name in row)
+    return pd.DataFrame({name: [row.get(name, "") for row in rows] for name in columns})
+
+
+def sized(evidence: Evidence) -> list[Sized]:
+    """What the picture of sizes shows."""
+    found = []
+    for line in sized_lines(evidence):
+        values = [run.result["test"][evidence.metric] for run in line.runs]
+        deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+        is_plain = line.point.resolved.values.get("table", "plain") == "plain"
+        found.append(Sized(line.name, _parameters(line), statistics.fmean(values), deviation, is_plain))
+    return found
+
+
+def _parameters(line: Line) -> int:
+    return round(statistics.fmean(run.result["n_parameters"] for run in line.runs))
+
+
+def _by_frequency(line: Line, metric: str) -> dict[str, str]:
+    found = [by_frequency(run.folder, metric) for run in line.runs]
+    k = metric.partition("@")[2]
+    names = {group: f"{group} {metric if 'users' in group else f'recall@{k}'}" for group in _GROUPS}
+    return {names[group]: spread(values) for group in _GROUPS if (values := _values(found, group))}
+
+
+def _values(found: Sequence[dict[str, float]], group: str) -> list[float]:
+    return [values[group] for values in found if group in values]
