@@ -153,3 +153,12 @@ def test_size_and_spread_are_what_they_say() -> None:
     assert float(spread(uniform)) == pytest.approx(1)
     assert float(spread(sure)) == pytest.approx(0, abs=1e-6)
     assert float(spread(torch.eye(4)[[0, 0, 3, 3]])) == pytest.approx(math.log(2) / math.log(4))
+
+
+def test_a_step_of_the_picker_clears_the_evaluation_cache(tmp_path: Path) -> None:
+    of = start(tmp_path, **SEARCH | {"adae_warmup": 0}, epochs=1)
+    model, seen = of.session.model, []
+    forget = model.forget
+    model.forget = lambda: (seen.append(model.training), forget())  # type: ignore[method-assign]
+    of.fit()
+    assert seen.count(True) >= len(of.session.splits.train)
