@@ -10,9 +10,10 @@ import torch
 from recmodels.cli import main
 from recmodels.errors import ParamError
 from recmodels.experiments import run
-from recmodels.experiments.compact import compacted, describe_widths
+from recmodels.experiments.compact import compacted, describe_widths, pruned
 from recmodels.experiments.session import prepare, resolve_train
 from recmodels.tables import AdaptiveTable
+from recmodels.tables.pruned import PrunedTable, largest_entries, mask_as_text, mask_from_text
 from tests.conftest import random_graph
 from tests.runs import options, start
 
@@ -77,7 +78,7 @@ def test_the_command_searches_nothing_anew(search: Path, capsys: pytest.CaptureF
     assert "mean width of items by fifths, most frequent first:" in shown
     small = search.parent / "small"
     assert main(["compact", str(search), f"--run_dir={small}", "--epochs=1", "--show_progress=false"]) == 0
-    assert f"searched in {search}, trained in {small}" in capsys.readouterr().out
+    assert f"found in {search}, trained in {small}" in capsys.readouterr().out
     assert (small / "result.json").is_file()
 
 
@@ -88,6 +89,8 @@ def test_the_command_searches_nothing_anew(search: Path, capsys: pytest.CaptureF
         ([], "usage: recmodels compact RUN_DIR"),
         (["--epochs=3"], "RUN_DIR: no folder"),
         (["nowhere"], "nowhere"),
+        (["search", "--prune=1.4"], "got 1.4, expected a number between 0 and 1"),
+        (["search", "--prune=0.4"], "only a plain table is pruned"),
         (["search", "--widhts-only=1"], "did you mean '--widths-only'"),
         (["search", "--adae_dimz=3"], "adae_dimz: unknown key of LightGCN; did you mean 'adae_dims'"),
     ],
@@ -99,6 +102,56 @@ def test_what_the_command_says(
     told = capsys.readouterr()
     assert message in told.out + told.err
     assert code == (0 if message.startswith("usage") else 2)
+
+
+def test_a_plain_table_is_pruned_to_its_largest_entries_and_trained_from_their_start(
+    tmp_path: Path, undrawn: None
+) -> None:
+    plain = run.train(resolve_train(options(tmp_path, model="LightGCN", epochs=2)), str(tmp_path / "plain"))
+    resolved, words = pruned(str(plain), 0.3, {})
+    weight = run.restore(str(plain)).model.table().detach()
+    table, start_of = (
+        prepare(resolved).model.table,
+        prepare(resolve_train(options(tmp_path, model="LightGCN"))).model.table,
+    )
+    assert isinstance(table, PrunedTable)
+    kept = table() != 0
+    assert int(kept.sum()) == len(table.values) == int(0.3 * weight.numel())
+    assert weight.abs()[kept].min() >= weight.abs()[~kept].max()
+    assert table().equal(torch.where(kept, start_of(), 0))
+    assert f"{len(table.values):,} of {weight.numel():,} entries" in words
+    folder = run.train(resolved, str(tmp_path / "pruned"))
+    result = run.stored_result(folder)
+    assert result is not None
+    assert result["n_parameters"] == len(table.values)
+    assert run.evaluate(str(folder)) == result["test"]
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)["weights"]
+    assert sum(value.nbytes for value in state.values()) == 4 * len(table.values) + -(-weight.numel() // 8)
+    with pytest.raises(ParamError, match="only a plain table is pruned, got table 'adaptive'"):
+        pruned(str(folder), 0.3, {})
+
+
+def test_a_mask_is_read_back_and_another_text_refused() -> None:
+    mask = torch.rand(13, 7, generator=torch.Generator().manual_seed(0)) < 0.4
+    text = mask_as_text(mask)
+    assert mask_from_text(text, 13, 7).equal(mask)
+    with pytest.raises(
+        ParamError, match="adae_mask: of a table of about 96 entries, expected 13 nodes of width 8, 104"
+    ):
+        mask_from_text(text, 13, 8)
+    for broken in ("", "no mask", text[:-6]):
+        with pytest.raises(ParamError, match="adae_mask: not a mask that recmodels compact --prune wrote"):
+            mask_from_text(broken, 13, 7)
+
+
+def test_of_equal_entries_the_first_are_kept_and_gradients_reach_only_what_is_kept() -> None:
+    mask = largest_entries(torch.tensor([[1.0, -2.0], [2.0, 0.5]]), 2)
+    assert mask.tolist() == [[False, True], [True, False]]
+    table = PrunedTable(torch.ones(2, 2), mask)
+    (table() * torch.tensor([[1.0, 2.0], [3.0, 4.0]])).sum().backward()
+    assert table.values.grad is not None
+    assert table.values.grad.tolist() == [2.0, 3.0]
+    assert "2 of 4 entries of 2 nodes, width 2" in repr(table)
 
 
 def test_a_run_that_searched_nothing_is_refused(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def test_a_budget_below_the_smallest_table_is_refused_before_training(tmp_path: 
         ({"adae_every": 0}, "adae_every: must be >= 1"),
         ({"adae_picker": "net"}, "adae_picker: must be one of 'network', 'logits', 'twin', got 'net'"),
         ({"bpr_weight": 0, "reg_weight": 0.1}, "bpr_weight: the picker learns from the ranking term"),
-        ({"adae_mode": "given"}, "adae_widths: mode given takes them from here; got none"),
+        ({"adae_mode": "given"}, "adae_widths: mode given reads it; got none"),
     ],
 )
 def test_a_search_that_makes_no_sense_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:

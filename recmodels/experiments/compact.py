@@ -11,10 +11,11 @@ from recmodels.config import Resolved, resolve
 from recmodels.data.split import interactions
 from recmodels.errors import ParamError
 from recmodels.experiments.folder import CONFIG
-from recmodels.experiments.run import restore_last
+from recmodels.experiments.run import restore, restore_last
 from recmodels.experiments.session import PARAMS, Session, resolve_run
 from recmodels.graph import BipartiteGraph
 from recmodels.tables import SearchTable
+from recmodels.tables.pruned import largest_entries, mask_as_text
 from recmodels.tables.width_text import widths_as_text
 
 
@@ -44,6 +45,32 @@ def compacted(run_dir: str, overrides: Mapping[str, Any]) -> tuple[Resolved, str
     chosen = {"adae_mode": "given", "adae_widths": widths_as_text(graph, widths)}
     resolved = resolve({"config_files": [str(Path(run_dir) / CONFIG)], **chosen, **overrides}, PARAMS)
     return resolved, describe_widths(graph, widths, resolved.values["embedding_size"])
+
+
+def pruned(run_dir: str, share: float, overrides: Mapping[str, Any]) -> tuple[Resolved, str]:
+    """The configuration of the model that keeps the largest entries of a finished run's plain table.
+
+    Args:
+        run_dir: folder of a run with a plain table; the entries are those of its best epoch.
+        share: of the entries that are kept, in (0, 1).
+        overrides: further keys of the new run.
+
+    Returns:
+        The configuration, and what is smaller in words.
+
+    Raises:
+        UserError: the table of the run is not plain, or an override is wrong.
+    """
+    found = resolve_run(run_dir)
+    if found.values.get("table") != "plain":
+        raise ParamError(f"{run_dir}: only a plain table is pruned, got table {found.values.get('table')!r}")
+    weight = restore(run_dir).model.table().detach().cpu()
+    mask = largest_entries(weight, int(share * weight.numel()))
+    chosen = {"table": "adaptive", "adae_mode": "pruned", "adae_mask": mask_as_text(mask)}
+    resolved = resolve({"config_files": [str(Path(run_dir) / CONFIG)], **chosen, **overrides}, PARAMS)
+    kept, entries = int(mask.sum()), mask.numel()
+    words = f"{kept:,} of {entries:,} entries of the table, {kept / entries:.1%}, and a bit for each of all"
+    return resolved, f"{words}: the size of {kept + -(-entries // 32):,} parameters"
 
 
 def _whole_graph(session: Session) -> BipartiteGraph:

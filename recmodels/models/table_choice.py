@@ -11,6 +11,7 @@ from recmodels.models.width_search import SearchParams, search_table
 from recmodels.params import param
 from recmodels.tables import INITIALIZATIONS, AdaptiveTable, PlainTable, Table, TransformedTable
 from recmodels.tables.frequency import node_ranks
+from recmodels.tables.pruned import PrunedTable, mask_from_text
 from recmodels.tables.search import Candidates
 from recmodels.tables.width_text import widths_from_text
 from recmodels.tables.widths import (
@@ -29,12 +30,13 @@ class TableParams(SearchParams):
     embedding_size: int = param(ge=1)
     init: str = param(choices=tuple(INITIALIZATIONS))
     table: str = param(choices=("plain", "adaptive"))
-    adae_mode: str = param(choices=("original", "fix", "rank", "auto", "given"))
+    adae_mode: str = param(choices=("original", "fix", "rank", "auto", "given", "pruned"))
     adae_quantiles: list[float] | str = param(gt=0, lt=1, choices=("distinct",))
     adae_item_quantiles: list[float] | str | None = param(gt=0, lt=1, choices=("distinct",), optional=True)
     adae_dims: list[int] | str = param(ge=1, choices=("all",))
     adae_item_dims: list[int] | str | None = param(ge=1, choices=("all",), optional=True)
     adae_widths: str | None = param(optional=True)
+    adae_mask: str | None = param(optional=True)
     adae_order: str = param(choices=("frequency", "reversed", "random"))
     adae_budget: int | float | None = param(gt=0, optional=True)
     adae_exponent: float = param(ge=0)
@@ -78,15 +80,17 @@ class TableParams(SearchParams):
             return form | classes | budget | {"adae_order"}
         if self.adae_mode == "auto":
             return form | classes | dims | {"adae_budget"} | set(SearchParams.keys())
-        return form | {"adae_widths"} if self.adae_mode == "given" else set()
+        own = {"given": form | {"adae_widths"}, "pruned": {"adae_mask"}}
+        return own.get(self.adae_mode, set())
 
     def problems(self) -> list[str]:
         """Checks that need more than one value."""
         found = super().problems()
         if self.table == "plain" or self.adae_mode in ("original", "fix"):
             return found
-        if self.adae_mode == "given":
-            return found + ([] if self.adae_widths else ["adae_widths: mode given takes them from here; got none"])
+        if self.adae_mode in ("given", "pruned"):
+            key = "adae_widths" if self.adae_mode == "given" else "adae_mask"
+            return found + ([] if getattr(self, key) else [f"{key}: mode {self.adae_mode} reads it; got none"])
         found += self._order_problems() + self._budget_problems()
         if self.adae_mode == "auto":
             return found + self._candidate_problems() + self.schedule_problems()
@@ -170,6 +174,9 @@ def table(p: TableParams, graph: BipartiteGraph, stream: Callable[[str], torch.G
         return PlainTable(graph, p.embedding_size, p.init, stream("table"))
     if p.adae_mode == "fix":
         return TransformedTable(INITIALIZATIONS[p.init](graph, p.embedding_size, stream("table")))
+    if p.adae_mode == "pruned":
+        mask = mask_from_text(p.adae_mask or "", graph.n_nodes, p.embedding_size)
+        return PrunedTable(INITIALIZATIONS[p.init](graph, p.embedding_size, stream("table")), mask)
     start = (prefix_start if p.adae_share else own_start)(p, graph, stream("table"))
     options = (p.adae_align == "transform", p.adae_norm)
     if p.adae_mode != "auto":

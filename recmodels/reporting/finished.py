@@ -1,5 +1,6 @@
 """Finished runs, read from their folders and checked."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,6 +49,7 @@ _CONFIG: dict[str, Any] = {
 }
 # Empty where the system did not tell.
 _MAY_BE_EMPTY = frozenset(("versions", "hardware", "hardware.cpu", "hardware.gpu"))
+_LONGEST_VALUE = 80  # characters of a value in a table
 
 
 class Run(NamedTuple):
@@ -177,6 +179,13 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Leaves under dotted names, as JSON text."""
     found: dict[str, str] = {}
     for key, value in values.items():
-        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: json.dumps(value)}
-        found |= inner
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: _text(value)}
     return found
+
+
+def _text(value: Any) -> str:  # noqa: ANN401
+    """JSON; of a long one, such as the widths of all nodes, its beginning and a fingerprint."""
+    text = json.dumps(value)
+    if len(text) <= _LONGEST_VALUE:
+        return text
+    return f"{text[: _LONGEST_VALUE // 2]}... ({hashlib.sha256(text.encode()).hexdigest()[:8]})"
