@@ -367,7 +367,10 @@ def test_a_mistake_is_one_message_before_the_first_run(tmp_path: Path, capsys: p
         (["losses", "--job=2"], "job: did you mean '--jobs'?"),
         (["losses", "--rec_loss=bpr"], "point softmax: rec_loss: also given on the command line, as 'bpr'; keep one"),
         (["losses", "--dataset=ml-100"], "ml-100"),
-        (["lossse"], "shipped ablations: components, gsc, losses, models, notes, weights; did you mean 'losses'?"),
+        (
+            ["lossse"],
+            "shipped ablations: components, gsc, losses, models, notes, weights, widths; did you mean 'losses'?",
+        ),
     ):
         assert cli.main(["ablate", *words]) == 2
         out, err = capsys.readouterr()

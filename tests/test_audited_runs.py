@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from recmodels.experiments import trainers
+from recmodels.tables import Table
 from recmodels.training.audit import AuditError
 from tests.runs import Started, start
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
 
-class Broken(nn.Module):
+class Broken(Table):
     """A table with the three classic mistakes."""
 
     def __init__(self, table: nn.Module) -> None:
@@ -24,9 +25,6 @@ class Broken(nn.Module):
         self.frozen = torch.ones(width, requires_grad=True)  # a plain tensor
         self.scales = {"user": nn.Parameter(torch.ones(width))}  # never registered
         self.detached = nn.Parameter(torch.zeros(width))
-
-    def picker_parameters(self) -> list[nn.Parameter]:
-        return []
 
     def forward(self) -> Tensor:
         return self.inner() * self.frozen * self.scales["user"] + self.detached.detach()
