@@ -18,9 +18,9 @@ def _by_hand(picker: PickerNetwork, x: Tensor) -> Tensor:
     return hidden @ picker.second.weight.T + picker.second.bias
 
 
-def test_logits_by_class_start_alike_and_are_read_by_class() -> None:
+def test_logits_by_class_start_at_the_widest_and_are_read_by_class() -> None:
     picker = BucketLogits(3, 4)
-    assert picker(BUCKETS, None).tolist() == [[0.0] * 4] * 4
+    assert picker(BUCKETS, None).tolist() == [[0.0, 0.0, 0.0, 1.0]] * 4
     with torch.no_grad():
         picker.logits.copy_(torch.arange(12.0).view(3, 4))
     assert picker(BUCKETS, None)[1].equal(picker(BUCKETS, None)[3])

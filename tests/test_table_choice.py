@@ -135,7 +135,7 @@ def test_an_adaptive_run_is_tested_resumed_and_evaluated_like_any_other(tmp_path
         ({"adae_dims": [4, 32]}, "adae_dims: a width of 32 does not fit into the aligned width, embedding_size 16"),
         ({"adae_dims": [0, 16]}, "adae_dims: must be >= 1, got 0"),
         ({"adae_quantiles": "distinct"}, "adae_quantiles: 'distinct' gives no width to each class"),
-        ({"adae_budget": 0.4, "adae_align": "transform"}, "adae_align: with adae_budget"),
+        ({"adae_budget": 0.4, "adae_align": "transform"}, "adae_align: adae_budget counts rows"),
         ({"adae_budget": 900.5}, "adae_budget: must be a share"),
         ({"adae_budget": -1}, "adae_budget: must be > 0"),
     ],

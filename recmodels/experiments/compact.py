@@ -14,6 +14,7 @@ from recmodels.experiments.folder import CONFIG
 from recmodels.experiments.run import restore, restore_last
 from recmodels.experiments.session import PARAMS, Session, resolve_run
 from recmodels.graph import BipartiteGraph
+from recmodels.params import raise_all
 from recmodels.tables import SearchTable
 from recmodels.tables.pruned import largest_entries, mask_as_text
 from recmodels.tables.width_text import widths_as_text
@@ -38,9 +39,16 @@ def compacted(run_dir: str, overrides: Mapping[str, Any]) -> tuple[Resolved, str
             f"{run_dir}: its widths were not searched: table {found.values.get('table')!r}, adae_mode "
             f"{found.values.get('adae_mode')!r}; train with --table=adaptive --adae_mode=auto first"
         )
+    fixed = [key for key in ("table", "adae_mode", "adae_widths") if key in overrides]
+    raise_all("recmodels compact", [f"{key}: decided by the search; leave it out" for key in fixed])
     session = restore_last(run_dir)
     table = session.model.table
     assert isinstance(table, SearchTable)
+    if not int(table.picker_step):
+        raise ParamError(
+            f"{run_dir}: the picker has taken no step yet; it rests for adae_warmup = {found.values['adae_warmup']} "
+            "epochs and then steps every adae_every steps of the weights; search longer, or lower them"
+        )
     widths, graph = table.preferred_widths().cpu(), _whole_graph(session)
     chosen = {"adae_mode": "given", "adae_widths": widths_as_text(graph, widths)}
     resolved = resolve({"config_files": [str(Path(run_dir) / CONFIG)], **chosen, **overrides}, PARAMS)

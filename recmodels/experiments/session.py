@@ -138,7 +138,11 @@ def training_problems(resolved: Resolved) -> list[str]:
     """Keys of the run that the model's training cannot do, told without data."""
     if resolved.model in MODELS:
         is_sampled = resolved.values.get("rec_loss") == "sampled_softmax"
-        return [_SAMPLED_BY_USERS] if is_sampled and resolved.run.train_batch_unit == "users" else []
+        problems = [_SAMPLED_BY_USERS] if is_sampled and resolved.run.train_batch_unit == "users" else []
+        warm_up = resolved.values.get("adae_warmup", 0)
+        if getattr(resolved.params, "searches_widths", False) and warm_up >= resolved.run.epochs:
+            problems.append(f"adae_warmup: got {warm_up}, expected fewer than epochs, {resolved.run.epochs}")
+        return problems
     expected = {"guard_nonfinite": "raise", "weight_average": 0.0, "train_batch_unit": "interactions"}
     return [
         f"{key}: got {got!r}, expected {want!r}: {resolved.model} is not trained by the loop that has this; that loop "

@@ -22,6 +22,9 @@ from recmodels.training.saving import Saving
 from recmodels.training.stall import StallGuard
 from recmodels.training.trainer import Trainer
 
+# Held-out interactions of a picker's step where batches of the weights count users: the batch of the ml-1m protocol.
+_HELD_OUT_BATCH = 4096
+
 
 def trainer_of(session: Session, folder: Path) -> Trainer | PlainTrainer:
     """The trainer of any session: ours, RecBole's for its own models, or a fit at once."""
@@ -41,9 +44,8 @@ def make_trainer(session: Session, folder: Path) -> Trainer:
     """The trainer of a session with its audit, curves, guard and checkpoints, in the order they need."""
     run, config = session.resolved.run, session.config
     config["checkpoint_dir"] = str(folder)
-    ego = session.model.table()
-    if ego.device.type == "cpu":
-        keep_freed_memory(ego.nbytes)
+    if session.model.device.type == "cpu":
+        keep_freed_memory(4 * session.model.graph.n_nodes * session.model.params.embedding_size)
     callbacks = [
         *([WeightAverage(run.weight_average)] if run.weight_average else []),
         *_bilevel(session),
@@ -66,9 +68,9 @@ def _bilevel(session: Session) -> list[Callback]:
     """The outer level of a search for widths, if there is one."""
     if session.held_out is None:
         return []
-    p, size = session.model.params, session.resolved.run.train_batch_size
-    size = 4096 if session.resolved.run.train_batch_unit == "users" else size
-    return [Bilevel(p, session.model, p.rec_loss, session.held_out, size, session.resolved.run.seed)]
+    p, run = session.model.params, session.resolved.run
+    size = _HELD_OUT_BATCH if run.train_batch_unit == "users" else run.train_batch_size
+    return [Bilevel(p, session.model, p.rec_loss, session.held_out, size, run.seed)]
 
 
 def _early_stop(session: Session) -> EarlyStop:

@@ -82,7 +82,7 @@ class GraphRecommender(GeneralRecommender):
         self.scorer.on_epoch_start(epoch)
         self.encoder.on_epoch_start(epoch, self.stream("encoder", epoch))
         self.table.on_epoch_start(epoch, self.stream("gates", epoch))
-        ego = self.table().detach()
+        ego = self.table.settled().detach()
         for objective in self._kept_objectives():
             if objective.is_needed(epoch):
                 objective.on_epoch_start(epoch, ego, self.stream(objective.name, epoch))

@@ -151,10 +151,10 @@ class TableParams(SearchParams):
     def _budget_problems(self) -> list[str]:
         """What does not go with widths that a budget chooses."""
         budget, found = self.adae_budget, []
-        if budget is not None and self.adae_mode == "rank" and self.adae_align == "transform":
+        if budget is not None and self.adae_align == "transform":
             found.append(
-                "adae_align: with adae_budget most classes have widths of their own, whose transforms would cost more "
-                "than their rows; choose zero_pad"
+                "adae_align: adae_budget counts rows, and the transforms of many widths would cost more than those; "
+                "choose zero_pad"
             )
         if budget is not None and budget > 1 and budget != int(budget):
             found.append(

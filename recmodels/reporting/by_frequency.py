@@ -52,12 +52,16 @@ def _users(counts: Mapping[str, np.ndarray], users: Mapping[str, np.ndarray], me
     order = np.argsort(counts["user"])  # as `per_user` has them
     if not np.array_equal(counts["user"][order], users["user"]):
         raise ValueError("its users are others")
+    if metric not in users:  # coverage and the like are of all users together
+        return {}
     head = is_head(counts["user_n_train"])[order]
     parts = {"head users": users[metric][head], "tail users": users[metric][~head]}
     return {name: float(part.mean()) for name, part in parts.items() if len(part)}
 
 
 def _items(counts: Mapping[str, np.ndarray], k: str) -> dict[str, float]:
+    if f"hits@{k}" not in counts:
+        return {}
     head, tested, hits = is_head(counts["n_train"]), counts["n_test"], counts[f"hits@{k}"]
     groups = {"head items": head, "tail items": ~head}
     return {name: float(hits[of].sum() / tested[of].sum()) for name, of in groups.items() if tested[of].sum()}

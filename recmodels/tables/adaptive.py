@@ -53,7 +53,7 @@ class AdaptiveTable(Table):
             self.alignments.append(Transform(width, aligned) if has_transform and is_narrow else ZeroPad(aligned))
             self._norm_of.append(side if has_norm and is_narrow else None)
             if has_norm and is_narrow and side not in self.norms:
-                self.norms[side] = layer_norm(aligned, float(weight.std(correction=0)))
+                self.norms[side] = layer_norm(aligned, float(start(aligned).square().mean().sqrt()))
         place = torch.cat([nodes for _, _, nodes in groups]).argsort()
         self.register_buffer("_place", place, persistent=False)
 

@@ -17,5 +17,14 @@ class Table(nn.Module):
         """Those of its parameters that choose widths and belong to an optimizer of their own; none by default."""
         return iter(())
 
+    @property
+    def is_warming_up(self) -> bool:
+        """Whether the table is not yet one that could be evaluated; never by default."""
+        return False
+
+    def settled(self) -> Tensor:
+        """(N, d) ego embeddings without chance; those of `forward` by default."""
+        return self()
+
     def on_epoch_start(self, epoch: int, generator: torch.Generator) -> None:
         """Hook: an epoch begins (0-based), with the table's random stream for it. By default nothing changes."""

@@ -16,7 +16,8 @@ def frequency_ranks(counts: Tensor, quantiles: Sequence[float]) -> Tensor:
 
     Args:
         counts: (n,) int64 interactions of each id, the padding left out.
-        quantiles: ascending, each in (0, 1); `[0.2]` makes two classes, of which the upper is the most frequent fifth.
+        quantiles: ascending, each in (0, 1), none for a single class; `[0.2]` makes two, of which
+            the upper is the most frequent fifth.
 
     Returns:
         (n,) int64 in `[0, len(quantiles)]`, larger for the more frequent; a class may be empty.
@@ -27,7 +28,7 @@ def frequency_ranks(counts: Tensor, quantiles: Sequence[float]) -> Tensor:
         return torch.zeros_like(counts)
     falling = counts.sort(descending=True).values
     thresholds = [falling[int(len(counts) * quantile)] for quantile in quantiles]
-    return torch.stack([counts > threshold for threshold in thresholds]).sum(0)
+    return sum((counts > threshold for threshold in thresholds), torch.zeros_like(counts))
 
 
 def distinct_ranks(counts: Tensor) -> Tensor:

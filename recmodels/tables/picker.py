@@ -11,7 +11,7 @@ _BUCKET_DEVIATION = 0.1
 
 
 class BucketLogits(nn.Module):
-    """One trained logit for each frequency class and candidate; all candidates start alike.
+    """One trained logit for each frequency class and candidate; the widest starts ahead by 1.
 
     Args:
         n_buckets: frequency classes of the side.
@@ -25,6 +25,7 @@ class BucketLogits(nn.Module):
     def __init__(self, n_buckets: int, n_candidates: int) -> None:
         super().__init__()
         self.logits = nn.Parameter(torch.zeros(n_buckets, n_candidates))
+        nn.init.ones_(self.logits[:, -1].detach())
 
     def forward(self, buckets: Tensor, previous: Tensor | None) -> Tensor:
         """(n,) frequency classes to (n, K) logits."""

@@ -126,6 +126,7 @@ class SearchTable(Table):
     """
 
     step: Tensor
+    picker_step: Tensor
     widths: Tensor
 
     def __init__(self, users: SideSearch, items: SideSearch, schedule: GateSchedule, budget: int | None) -> None:
@@ -133,6 +134,7 @@ class SearchTable(Table):
         self.users, self.items = users, items
         self.schedule, self.budget = schedule, budget
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("picker_step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("widths", self.preferred_widths())
         self._is_warming, self._is_held = schedule.warm_up > 0, False
         self._generator = torch.Generator()
@@ -164,9 +166,26 @@ class SearchTable(Table):
         """Starts the epoch's noise, and ends the warm-up."""
         self._is_warming, self._generator = epoch < self.schedule.warm_up, generator
 
+    @property
+    def is_warming_up(self) -> bool:
+        """Whether all candidates still weigh the same."""
+        return self._is_warming
+
+    def settled(self) -> Tensor:
+        """(N, D) embeddings of the preferred candidates, as in evaluation."""
+        was_training = self.training
+        try:
+            return self.eval()()
+        finally:
+            self.train(was_training)
+
     def advance(self) -> None:
         """One optimizer step was taken."""
         self.step += 1
+
+    def advance_picker(self) -> None:
+        """One step of the pickers was taken."""
+        self.picker_step += 1
 
     @contextmanager
     def held(self, generator: torch.Generator) -> Iterator[None]:

@@ -73,6 +73,7 @@ class Bilevel(Callback):
             parameter.grad = gradient
         self.optimizer.step()
         self.optimizer.zero_grad()
+        table.advance_picker()
         model.forget()
         self._losses.append(loss.detach())
 
@@ -121,7 +122,7 @@ class Bilevel(Callback):
     def on_epoch_end(self, trainer: "Trainer", log: EpochLog) -> None:
         """Logs where the choice stands, and ends the search once it has been stable for long enough."""
         table = table_of(trainer.model)
-        widths = table.preferred_widths()
+        widths = table.preferred_widths().cpu()
         changed = 1.0 if self._last is None else float((widths != self._last).float().mean())
         self._last = widths
         log.values |= {"picker/mean_width": float(widths.float().mean()), "picker/changed": changed}
@@ -134,7 +135,7 @@ class Bilevel(Callback):
             int(widths.sum()),
             100 * changed,
         )
-        self._n_stable = self._n_stable + 1 if changed <= self.p.adae_stable_share and not self._is_resting else 0
+        self._n_stable = self._n_stable + 1 if changed <= self.p.adae_stable_share and self._losses else 0
         if self.p.adae_stable_epochs and self._n_stable >= self.p.adae_stable_epochs:
             logger.info("the widths have been stable for %d epochs: the search ends", self._n_stable)
             trainer.finished = True

@@ -136,6 +136,10 @@ class Trainer(ValidatingTrainer):
         means = {name: float(total) / taken for name, total in sums.items()}
         return means | ({"skipped_batches": float(skipped)} if skipped else {})
 
+    def _validates(self, epoch: int) -> bool:
+        """As all trainers, but not while a search for widths has no choice yet."""
+        return super()._validates(epoch) and not self.model.table.is_warming_up
+
     def _step(self, epoch: int, index: int, interaction: Any) -> Step:  # noqa: ANN401
         """Forward, backward, clip, update: one batch."""
         self.optimizer.zero_grad(set_to_none=True)
