@@ -73,7 +73,7 @@ class _Propagate(torch.autograd.Function):
 def _product(adjacency: Adjacency, x: Tensor) -> Tensor:
     """The sparse product; on a CPU in parts, so that a cache holds the rows that are gathered.
 
-    Parts are tiles of the matrix and blocks of columns of x. Of sides with one tile the bits are those of one product.
+    Parts are tiles of the matrix and blocks of columns of x. What it gives is that of one product, to rounding.
     """
     if x.device.type != "cpu":
         return adjacency.matrix() @ x
