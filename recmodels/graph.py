@@ -73,6 +73,12 @@ class BipartiteGraph:
         """Node ids of the real items, without the padding row."""
         return torch.arange(self.n_users + 1, self.n_nodes)
 
+    @property
+    def sides(self) -> tuple[Tensor, Tensor]:
+        """Node ids of users and of items, each with its padding row, which comes first."""
+        nodes = torch.arange(self.n_nodes)
+        return nodes[: self.n_users], nodes[self.n_users :]
+
     @cached_property
     def _edge_keys(self) -> Tensor:
         """(2 * edges + 1,) int64 `row * N + column`, ascending; the last, N * N, is no edge and ends every search."""

@@ -122,6 +122,11 @@ class Params:
         """Hook: keys that nothing reads at these values, so that they decide no number."""
         return set()
 
+    @property
+    def held_out_share(self) -> float:
+        """The share of training that the weights do not see; a second level of learning has it."""
+        return 0.0
+
     def as_values(self) -> dict[str, Any]:
         """Flat names to plain data: what `from_mapping` takes; tuples become lists."""
         return {name: plain(getattr(self, name)) for name in self.keys()}

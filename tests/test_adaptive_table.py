@@ -35,8 +35,6 @@ def test_zero_padding_is_a_dense_table_under_a_mask_in_value_and_gradient() -> N
     pull = torch.randn(GRAPH.n_nodes, D, generator=torch.Generator().manual_seed(1))
     (table() * pull).sum().backward()
     (masked * pull).sum().backward()
-    given = torch.zeros(GRAPH.n_nodes, D)
-    given[mask] = 1
     assert sum(w.grad.sum() for w in table.weights) == pytest.approx(float(dense.grad.sum()), abs=1e-4)
     moved = _table()
     with torch.no_grad():

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from recmodels.commands.options import OptionParser, limit_threads, misspelled, positive, require_optuna
+from recmodels.commands.options import OptionParser, first_word, limit_threads, misspelled, positive, require_optuna
 from recmodels.layers import parse_argv
 from recmodels.params import raise_all
 
@@ -63,7 +63,7 @@ def run(arguments: Sequence[str]) -> str:
     """
     if not arguments or "-h" in arguments or "--help" in arguments:
         return _USAGE
-    path, rest = (None, arguments) if arguments[0].startswith("-") else (arguments[0], arguments[1:])
+    path, rest = first_word(arguments)
     require_optuna("ablate")
     options, others = _parser().parse_known_args(rest)
     overrides = parse_argv(others)

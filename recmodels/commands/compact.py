@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from recmodels.commands.options import OptionParser, misspelled
+from recmodels.commands.options import OptionParser, first_word, misspelled
 from recmodels.layers import parse_argv
 from recmodels.params import raise_all
 
@@ -40,7 +40,7 @@ def run(arguments: Sequence[str]) -> str:
     """
     if not arguments or "-h" in arguments or "--help" in arguments:
         return _USAGE
-    source, rest = (None, arguments) if arguments[0].startswith("-") else (arguments[0], arguments[1:])
+    source, rest = first_word(arguments)
     parser = OptionParser("compact")
     parser.add_argument("--run_dir", "--run-dir")
     parser.add_argument("--widths-only", "--widths_only", action="store_true")

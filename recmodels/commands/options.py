@@ -42,6 +42,11 @@ class OptionParser(argparse.ArgumentParser):
         return options
 
 
+def first_word(arguments: Sequence[str]) -> tuple[str | None, Sequence[str]]:
+    """What a command is about, None where an option comes first, and the rest."""
+    return (None, arguments) if arguments[0].startswith("-") else (arguments[0], arguments[1:])
+
+
 def positive(text: str) -> int:
     """An option's whole number >= 1."""
     number = int(text)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recmodels.commands.options import OptionParser, limit_threads, misspelled, positive, require_optuna
+from recmodels.commands.options import OptionParser, first_word, limit_threads, misspelled, positive, require_optuna
 from recmodels.errors import ParamError
 from recmodels.layers import parse_argv
 from recmodels.params import raise_all
@@ -53,7 +53,7 @@ def run(arguments: Sequence[str]) -> str:
     """
     if not arguments or "-h" in arguments or "--help" in arguments:
         return _USAGE
-    model, rest = (None, arguments) if arguments[0].startswith("-") else (arguments[0], arguments[1:])
+    model, rest = first_word(arguments)
     require_optuna("tune")
     options, others = _parser().parse_known_args(rest)
     overrides = parse_argv(others)

@@ -16,6 +16,7 @@ from recmodels.experiments.session import PARAMS, Session, resolve_run
 from recmodels.graph import BipartiteGraph
 from recmodels.params import raise_all
 from recmodels.tables import SearchTable
+from recmodels.tables.frequency import most_frequent_first
 from recmodels.tables.pruned import largest_entries, mask_as_text
 from recmodels.tables.width_text import widths_as_text
 
@@ -34,7 +35,7 @@ def compacted(run_dir: str, overrides: Mapping[str, Any]) -> tuple[Resolved, str
         UserError: the folder is not of a search, or an override is wrong.
     """
     found = resolve_run(run_dir)
-    if not getattr(found.params, "searches_widths", False):
+    if not found.params.held_out_share:
         raise ParamError(
             f"{run_dir}: its widths were not searched: table {found.values.get('table')!r}, adae_mode "
             f"{found.values.get('adae_mode')!r}; train with --table=adaptive --adae_mode=auto first"
@@ -101,8 +102,8 @@ def describe_widths(graph: BipartiteGraph, widths: Tensor, aligned: int) -> str:
     total, plain = int(widths.sum()), graph.n_nodes * aligned
     lines = [f"{total:,} parameters in the table, {total / plain:.1%} of {plain:,} at width {aligned}"]
     for side, nodes in (("users", graph.users), ("items", graph.items)):
-        falling = nodes[graph.degrees[nodes].argsort(descending=True, stable=True)]
-        means = [float(widths[part].float().mean()) for part in falling.tensor_split(5) if len(part)]
+        fifths = most_frequent_first(graph, nodes).tensor_split(5)
+        means = [float(widths[part].float().mean()) for part in fifths if len(part)]
         shown = ", ".join(f"{mean:.1f}" for mean in means)
         lines.append(f"mean width of {side} by fifths, most frequent first: {shown}")
     return "\n".join(lines)

@@ -6,6 +6,8 @@ import logging
 import os
 import tempfile
 import time
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,8 @@ from recmodels.files import write_bytes
 CONFIG, RESULT, USERS = "config.yaml", "result.json", "test_users.npz"
 FREQUENCY = "test_frequency.npz"
 LAST, BEST = "last.pt", "checkpoint.pt"
+# What numpy raises where an npz is cut off, changed or of something else.
+DAMAGED_ARRAYS = (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def new_run_folder(model: str, dataset: str, runs_dir: str, run_dir: str | None) -> Path:

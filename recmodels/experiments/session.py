@@ -90,9 +90,9 @@ def prepare(resolved: Resolved) -> Session:
     if resolved.model in BASELINES:
         splits = with_train_loader(config, splits)
     held_out = None
-    if getattr(resolved.params, "searches_widths", False):
+    if resolved.params.held_out_share:
         generator = stream(resolved.run.seed, "held_out")
-        splits, held_out = hold_out(config, splits, resolved.values["adae_holdout"], generator)
+        splits, held_out = hold_out(config, splits, resolved.params.held_out_share, generator)
     return Session(resolved, config, splits, model_class(config, splits.train.dataset), held_out)
 
 
@@ -140,7 +140,7 @@ def training_problems(resolved: Resolved) -> list[str]:
         is_sampled = resolved.values.get("rec_loss") == "sampled_softmax"
         problems = [_SAMPLED_BY_USERS] if is_sampled and resolved.run.train_batch_unit == "users" else []
         warm_up = resolved.values.get("adae_warmup", 0)
-        if getattr(resolved.params, "searches_widths", False) and warm_up >= resolved.run.epochs:
+        if resolved.params.held_out_share and warm_up >= resolved.run.epochs:
             problems.append(f"adae_warmup: got {warm_up}, expected fewer than epochs, {resolved.run.epochs}")
         return problems
     expected = {"guard_nonfinite": "raise", "weight_average": 0.0, "train_batch_unit": "interactions"}

@@ -36,7 +36,7 @@ class LightGCN(GraphRecommender):
         def problems(self) -> list[str]:
             """Also: a search needs a term that ranks."""
             lacking = "bpr_weight: the picker learns from the ranking term, whose weight is 0; raise it"
-            return super().problems() + ([lacking] if self.searches_widths and not self.bpr_weight else [])
+            return super().problems() + ([lacking] if self.held_out_share and not self.bpr_weight else [])
 
     def build(self, p: Params, graph: BipartiteGraph) -> Parts:
         """Table, propagation, the ranking loss and the regulariser."""

@@ -60,9 +60,9 @@ class TableParams(SearchParams):
         return (every if isinstance(users, str) else users, every if isinstance(items, str) else items)
 
     @property
-    def searches_widths(self) -> bool:
-        """Whether widths are being searched, so that part of training is held out."""
-        return self.table == "adaptive" and self.adae_mode == "auto"
+    def held_out_share(self) -> float:
+        """A search for widths keeps `adae_holdout` of training for its picker."""
+        return self.adae_holdout if self.table == "adaptive" and self.adae_mode == "auto" else 0.0
 
     def inert_keys(self) -> set[str]:
         """Also: with a plain table nothing reads the keys of an adaptive one, and a mode reads its own."""
@@ -182,8 +182,8 @@ def table(p: TableParams, graph: BipartiteGraph, stream: Callable[[str], torch.G
     if p.adae_mode != "auto":
         return AdaptiveTable(graph, chosen_widths(p, graph, stream), start, p.embedding_size, *options)
 
-    def candidates(side: int, place: slice) -> Candidates:
-        return Candidates(lambda width: start(width)[place], p.dims[side], p.embedding_size, p.adae_share, *options)
+    def candidates(side: int, nodes: Tensor) -> Candidates:
+        return Candidates(lambda width: start(width)[nodes], p.dims[side], p.embedding_size, p.adae_share, *options)
 
     budget = None if p.adae_budget is None else p.budget_of(graph)
     if budget is not None:

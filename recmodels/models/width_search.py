@@ -64,7 +64,7 @@ def search_table(
     p: SearchParams,
     graph: BipartiteGraph,
     ranks: Tensor,
-    make_candidates: Callable[[int, slice], Candidates],
+    make_candidates: Callable[[int, Tensor], Candidates],
     budget: int | None,
     generator: torch.Generator,
 ) -> SearchTable:
@@ -74,17 +74,17 @@ def search_table(
         p: keys of the search.
         graph: gives sides and counts.
         ranks: (N,) frequency classes within the sides.
-        make_candidates: from the number of the side, and its place among the nodes.
+        make_candidates: from the number of the side, and its node ids.
         budget: parameters of the final table, or None.
         generator: of the pickers' start.
     """
 
-    def side(number: int, place: slice) -> SideSearch:
-        candidates = make_candidates(number, place)
-        picker = _picker(p, graph.degrees[place], ranks[place], candidates, generator)
-        return SideSearch(candidates, picker, ranks[place])
+    def side(number: int, nodes: Tensor) -> SideSearch:
+        candidates = make_candidates(number, nodes)
+        picker = _picker(p, graph.degrees[nodes], ranks[nodes], candidates, generator)
+        return SideSearch(candidates, picker, ranks[nodes])
 
-    users, items = side(0, slice(0, graph.n_users)), side(1, slice(graph.n_users, graph.n_nodes))
+    users, items = (side(number, nodes) for number, nodes in enumerate(graph.sides))
     return SearchTable(users, items, p.gate_schedule, budget)
 
 

@@ -1,7 +1,5 @@
 """Test results of frequent and of rare users and items."""
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,7 +7,7 @@ import numpy as np
 import torch
 
 from recmodels.errors import CheckpointError
-from recmodels.experiments.folder import FREQUENCY
+from recmodels.experiments.folder import DAMAGED_ARRAYS, FREQUENCY
 from recmodels.reporting.comparison import per_user
 from recmodels.tables.frequency import frequency_ranks
 
@@ -39,7 +37,7 @@ def by_frequency(folder: Path, metric: str) -> dict[str, float]:
         with np.load(path, allow_pickle=False) as stored:
             counts = {name: stored[name] for name in stored.files}
         return _users(counts, per_user(folder), metric) | _items(counts, metric.partition("@")[2])
-    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGED_ARRAYS as error:
         raise CheckpointError(f"{path}: damaged, or not of the run beside it: {error}") from error
 
 

@@ -1,8 +1,6 @@
 """Is one row better than another? Differences of test metrics, paired by user and seed."""
 
 import math
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +9,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from recmodels.errors import CheckpointError, ParamError
-from recmodels.experiments.folder import USERS
+from recmodels.experiments.folder import DAMAGED_ARRAYS, USERS
 from recmodels.reporting.finished import Run
 from recmodels.reporting.table import Row, Table
 from recmodels.typed_values import nearest
@@ -187,7 +185,7 @@ def per_user(folder: Path) -> dict[str, np.ndarray]:
         return {name: array[order] for name, array in arrays.items()}
     except FileNotFoundError:
         raise CheckpointError(f"{path}: absent; a comparison of runs pairs their users and needs it") from None
-    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGED_ARRAYS as error:
         raise CheckpointError(f"{path}: damaged or no file of per-user metrics: {error}") from error
 
 

@@ -14,7 +14,7 @@ from recmodels.files import write_bytes
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f3c8d", "#6b6b6b")  # Okabe, Ito
 BASE_COLOR, FOUND_COLOR, PLAIN_COLOR = "#111111", "#d55e00", "#7a7a7a"
-DPI = 120
+_DPI = 120
 _WIDE = 20  # largest value over smallest positive one, from which on a swept key has a logarithmic axis
 _CLOSE = 0.1  # of the axis, at which texts below it touch
 
@@ -110,7 +110,7 @@ def draw_curves(curves: Sequence[Curve], y_label: str, path: Path) -> None:
     legend = axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     for text in legend.get_texts():
         text.set_parse_math(False)
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def draw_intervals(intervals: Sequence[Interval], x_label: str, path: Path) -> None:
@@ -134,7 +134,7 @@ def draw_intervals(intervals: Sequence[Interval], x_label: str, path: Path) -> N
     verdicts.set_yticks(range(len(intervals)), [found.verdict for found in intervals], fontsize=8, parse_math=False)
     verdicts.tick_params(length=0)
     verdicts.spines["right"].set_visible(False)
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def draw_sweep(curve: Curve, key: str, path: Path) -> None:
@@ -151,7 +151,7 @@ def draw_sweep(curve: Curve, key: str, path: Path) -> None:
     axes.set_xticks(*zip(*swept_ticks(curve.x), strict=True), fontsize=8)
     axes.set_xlabel(key, parse_math=False)
     axes.set_ylabel(f"test {curve.name}")
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def draw_plan(plan: np.ndarray, rows: Sequence[str], columns: Sequence[str], path: Path) -> None:
@@ -176,7 +176,7 @@ def draw_plan(plan: np.ndarray, rows: Sequence[str], columns: Sequence[str], pat
     axes.set_xticks(range(len(columns)), tops, rotation=60, ha="right", rotation_mode="anchor")
     axes.tick_params(labelsize=8, length=0)
     axes.grid(visible=False)
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def nice_ticks(low: float, high: float, n_ticks: int = 6) -> list[float]:
@@ -204,7 +204,8 @@ def new_axes(width: float, height: float) -> tuple[Figure, Any]:
     return figure, axes
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_png(figure: Figure, path: Path) -> None:
+    """Writes a picture, atomically."""
     picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=DPI)
+    figure.savefig(picture, format="png", dpi=_DPI)
     write_bytes(path, picture.getvalue())

@@ -1,14 +1,12 @@
 """A metric against the number of parameters."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from recmodels.files import write_bytes
-from recmodels.reporting.pictures import BASE_COLOR, COLORS, DPI, Curve, new_axes
+from recmodels.reporting.pictures import BASE_COLOR, COLORS, Curve, new_axes, save_png
 from recmodels.reporting.svg import log_curves_svg
 
 _GAP = 0.035  # of the height, between two names
@@ -40,30 +38,30 @@ def draw_sizes(points: Sequence[Sized], y_label: str, path: Path) -> None:
         y_label: what is drawn.
         path: PNG to write.
     """
-    picture = io.BytesIO()
-    _figure(points, y_label).savefig(picture, format="png", dpi=DPI)
-    write_bytes(path, picture.getvalue())
+    save_png(_figure(points, y_label), path)
 
 
 def sizes_svg(points: Sequence[Sized], y_label: str) -> str:
     """The same picture for a page; the points of one width are a line."""
+    return log_curves_svg(_curves(points), "parameters", y_label)
+
+
+def _curves(points: Sequence[Sized]) -> list[Curve]:
+    """The points of one width as a line, each other one alone."""
     plain = sorted((point for point in points if point.is_plain), key=lambda point: point.parameters)
     groups = [("one width", plain)] * bool(plain) + [(point.name, [point]) for point in points if not point.is_plain]
     curves = []
     for name, group in groups:
         x, y, bars = zip(*((float(point.parameters), point.mean, point.deviation) for point in group), strict=True)
         curves.append(Curve(name, x, y, bars, is_base=group is plain))
-    return log_curves_svg(curves, "parameters", y_label)
+    return curves
 
 
 def _figure(points: Sequence[Sized], y_label: str) -> Figure:
     figure, axes = new_axes(9.6, 5.2)
-    plain = sorted((point for point in points if point.is_plain), key=lambda point: point.parameters)
-    other = [point for point in points if not point.is_plain]
-    for group, color, line in ((plain, BASE_COLOR, "-"), (other, COLORS[1], "none")):
-        if group:
-            x, y, bars = zip(*((point.parameters, point.mean, point.deviation) for point in group), strict=True)
-            axes.errorbar(x, y, yerr=bars, color=color, marker="o", markersize=4, capsize=2, linestyle=line)
+    for curve in _curves(points):
+        color = BASE_COLOR if curve.is_base else COLORS[1]
+        axes.errorbar(curve.x, curve.y, yerr=curve.errors, color=color, marker="o", markersize=4, capsize=2)
     axes.set_xscale("log")
     axes.set_xlabel("parameters")
     axes.set_ylabel(y_label)

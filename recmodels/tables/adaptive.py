@@ -73,10 +73,8 @@ class AdaptiveTable(Table):
 
 def _groups(graph: BipartiteGraph, widths: Tensor) -> list[tuple[str, int, Tensor]]:
     """Side, width, and the nodes of the side that have it, narrow ones first."""
-    nodes = torch.arange(graph.n_nodes)
-    sides = {"user": nodes[: graph.n_users], "item": nodes[graph.n_users :]}
     return [
-        (side, width, own[widths[own] == width])
-        for side, own in sides.items()
-        for width in widths[own].unique().tolist()
+        (side, width, nodes[widths[nodes] == width])
+        for side, nodes in zip(("user", "item"), graph.sides, strict=True)
+        for width in widths[nodes].unique().tolist()
     ]

@@ -36,6 +36,11 @@ def distinct_ranks(counts: Tensor) -> Tensor:
     return torch.unique(counts, return_inverse=True)[1]
 
 
+def most_frequent_first(graph: BipartiteGraph, nodes: Tensor) -> Tensor:
+    """Node ids (n,) in falling order of their counts in the graph; equal ones keep their order."""
+    return nodes[graph.degrees[nodes].argsort(descending=True, stable=True)]
+
+
 def node_ranks(graph: BipartiteGraph, quantiles: Sequence[Sequence[float] | None]) -> Tensor:
     """The frequency class of each node within its own side, by its interactions in the training graph.
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from recmodels.errors import ParamError
 from recmodels.graph import BipartiteGraph
+from recmodels.tables.frequency import most_frequent_first
 
 _EXAMPLE = "'users 64*1207 16*4833 items 64*721 16*2908'"
 
@@ -63,8 +64,5 @@ def widths_from_text(graph: BipartiteGraph, text: str, widest: int) -> Tensor:
 
 def _falling(graph: BipartiteGraph) -> tuple[Tensor, Tensor]:
     """Nodes of each side from the most frequent down, the padding last."""
-    users, items = (
-        torch.cat([nodes[graph.degrees[nodes].argsort(descending=True, stable=True)], padding])
-        for nodes, padding in ((graph.users, torch.tensor([0])), (graph.items, torch.tensor([graph.n_users])))
-    )
+    users, items = (torch.cat([most_frequent_first(graph, nodes[1:]), nodes[:1]]) for nodes in graph.sides)
     return users, items

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from recmodels.errors import ParamError
 from recmodels.graph import BipartiteGraph
+from recmodels.tables.frequency import most_frequent_first
 
 
 def widths_by_rank(graph: BipartiteGraph, ranks: Tensor, dims: Sequence[Sequence[int]]) -> Tensor:
@@ -31,8 +32,7 @@ def reversed_widths(graph: BipartiteGraph, widths: Tensor) -> Tensor:
     """
     given = widths.clone()
     for nodes in (graph.users, graph.items):
-        by_count = nodes[graph.degrees[nodes].argsort(descending=True, stable=True)]
-        given[by_count] = widths[nodes].sort().values
+        given[most_frequent_first(graph, nodes)] = widths[nodes].sort().values
     return given
 
 
@@ -67,7 +67,7 @@ def power_rule_widths(graph: BipartiteGraph, ranks: Tensor, budget: int, exponen
     Source: Ginart et al. 2019 (mixed dimension embeddings), the power rule. Verified: test_widths.py.
     """
     require_budget(budget, graph.n_nodes)
-    popularity = torch.cat([_relative_popularity(graph, ranks, nodes) for nodes in _sides(graph)]) ** exponent
+    popularity = torch.cat([_relative_popularity(graph, ranks, nodes) for nodes in graph.sides]) ** exponent
     low, high = 0.0, widest / float(popularity.min())
     for _ in range(60):  # halves a float64 down to its last bits
         middle = (low + high) / 2
@@ -88,12 +88,6 @@ def require_budget(budget: int, smallest: int) -> None:
 
 def _scaled(popularity: Tensor, scale: float, widest: int) -> Tensor:
     return (popularity * scale).floor().clamp(1, widest).long()
-
-
-def _sides(graph: BipartiteGraph) -> tuple[Tensor, Tensor]:
-    """Node ids of each side, padding rows included."""
-    nodes = torch.arange(graph.n_nodes)
-    return nodes[: graph.n_users], nodes[graph.n_users :]
 
 
 def _relative_popularity(graph: BipartiteGraph, ranks: Tensor, nodes: Tensor) -> Tensor:
