@@ -1,5 +1,6 @@
 """The outer level: who learns from what, penalties, stopping, resuming."""
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def test_the_picker_rests_while_it_warms_up_and_steps_as_often_as_asked(tmp_path
     longer = start(tmp_path, "longer", **SEARCH | {"adae_warmup": 2, "adae_every": 2}, epochs=3).fit()
     n_batches = len(longer.session.splits.train)
     assert len(_bilevel(longer)._losses) == n_batches // 2
-    assert int(table_of(longer.session.model).step) == 3 * n_batches
+    assert int(table_of(longer.session.model).step) == n_batches  # of the gates' schedule, which rests too
 
 
 def test_weights_never_see_what_is_held_out(tmp_path: Path) -> None:
@@ -85,6 +86,26 @@ def test_weights_never_see_what_is_held_out(tmp_path: Path) -> None:
     assert int(graph.degrees.sum()) == 2 * len(users)
     assert not graph.has_edge(held.users, held.items + graph.n_users).any()
     assert graph.has_edge(users, items + graph.n_users).all()
+
+
+@pytest.mark.parametrize("weight", [100.0, 1e-9])
+def test_the_step_that_is_looked_ahead_has_the_weight_of_the_ranking_term(weight: float, tmp_path: Path) -> None:
+    """A term that hardly counts moves the weights nowhere, so both orders then have one gradient."""
+    of = start(tmp_path, **SEARCH, bpr_weight=weight, learning_rate=0.1, epochs=2)
+    found: dict[bool, torch.Tensor] = {}
+
+    class Both(Callback):
+        def on_step_end(self, step: Step) -> None:
+            outer, model = _bilevel(of), of.session.model
+            batch = model.batch(next(iter(of.session.splits.train)))
+            for order in (False, True):
+                outer.p = dataclasses.replace(outer.p, adae_unrolled=order)
+                found[order] = torch.cat([g.flatten() for g in outer._gradients(step, batch)[1]])
+
+    of.watch(Both())
+    of.fit()
+    distance = float((found[True] - found[False]).norm() / found[False].norm())
+    assert distance > 1e-3 if weight > 1 else distance == 0
 
 
 def test_the_regularizer_reaches_the_candidates(tmp_path: Path) -> None:
@@ -132,6 +153,15 @@ def test_memory_and_diversity_pull_where_they_should(tmp_path: Path) -> None:
     assert set(table_of(small.session.model).preferred_widths().tolist()) == {2}
     wide = start(tmp_path, "wide", **SEARCH | mild, epochs=6).fit()
     assert table_of(wide.session.model).preferred_widths().float().mean() > 2
+
+
+def test_the_penalty_is_memory_less_diversity_over_both_sides(tmp_path: Path) -> None:
+    of = start(tmp_path, **SEARCH | {"adae_memory": 3.0, "adae_diversity": 0.5})
+    table = table_of(of.session.model)
+    expected = sum(
+        3 * mean_size(p, sizes) - 0.5 * spread(p) for p, sizes in zip(table.probabilities(), table.sizes(), strict=True)
+    )
+    torch.testing.assert_close(_bilevel(of)._penalty(of.session.model), expected)
 
 
 def test_the_log_says_where_the_choice_stands(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

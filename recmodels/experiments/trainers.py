@@ -68,9 +68,9 @@ def _bilevel(session: Session) -> list[Callback]:
     """The outer level of a search for widths, if there is one."""
     if session.held_out is None:
         return []
-    p, run = session.model.params, session.resolved.run
+    run = session.resolved.run
     size = _HELD_OUT_BATCH if run.train_batch_unit == "users" else run.train_batch_size
-    return [Bilevel(p, session.model, p.rec_loss, session.held_out, size, run.seed)]
+    return [Bilevel(session.model.params, session.model, session.held_out, size)]
 
 
 def _early_stop(session: Session) -> EarlyStop:

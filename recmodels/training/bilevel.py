@@ -1,5 +1,6 @@
 """The outer level of a width search: the picker learns from interactions that the weights do not see."""
 
+import copy
 import logging
 import math
 from collections.abc import Sequence
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
 from recmodels.data.hold_out import HeldOut
 from recmodels.models.base import GraphRecommender
@@ -17,7 +19,7 @@ from recmodels.training.callbacks import Callback, EpochLog, Step
 from recmodels.training.unrolling import unrolled_gradient
 
 if TYPE_CHECKING:
-    from recmodels.models.width_search import SearchParams
+    from recmodels.models.lightgcn import LightGCN
     from recmodels.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -27,36 +29,39 @@ class Bilevel(Callback):
     """Every few steps one step of the picker on held-out interactions, by an optimizer of its own.
 
     The picker's loss is the ranking term alone, plus penalties on size and on sameness. Its gradient is taken at the
-    current weights (first order), or one step of the weights ahead (`adae_unrolled`). Weights get no gradient from it,
-    and the picker none from the steps of the weights.
-    The picker rests while the gates are uniform (`adae_warmup`).
+    current weights (first order), or one step of the weights ahead along the weighted ranking term (`adae_unrolled`).
+    Weights get no gradient from it, and the picker none from the steps of the weights.
+    The picker rests while the gates are uniform (`adae_warmup`), and so does their schedule. A step whose loss or
+    gradient is not finite is not taken but shown to the guard, and a rollback undoes the steps of its epoch.
 
     Args:
-        p: keys of the search.
-        model: whose table searches, and whose term `ranking` is the outer loss.
-        ranking: name of the ranking objective.
+        p: keys of the search, and of the ranking term.
+        model: whose table searches, and whose ranking term is the outer loss.
         held_out: interactions of the outer level.
         batch_size: held-out interactions a step.
-        seed: of the batches.
 
     Source: Liu et al. 2019 (DARTS), both orders; Guan et al. 2025 (AdaE). Verified: test_bilevel.py.
     """
 
-    def __init__(
-        self, p: "SearchParams", model: GraphRecommender, ranking: str, held_out: HeldOut, batch_size: int, seed: int
-    ) -> None:
-        self.p, self.ranking, self.held_out, self.seed = p, ranking, held_out, seed
+    def __init__(self, p: "LightGCN.Params", model: GraphRecommender, held_out: HeldOut, batch_size: int) -> None:
+        self.p, self.held_out, self.seed = p, held_out, model.seed
         self.parameters = list(table_of(model).picker_parameters())
         make = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[p.adae_picker_optimizer]
         self.optimizer: torch.optim.Optimizer = make(self.parameters, lr=p.adae_picker_lr)
         self.batch_size = min(batch_size, len(held_out.users))
         self._is_resting, self._n_stable = True, 0
+        self._begun: tuple[int, dict[str, Any]] | None = None
         self._generator = torch.Generator()
         self._losses: list[Tensor] = []
         self._last: Tensor | None = None
 
     def on_epoch_start(self, trainer: "Trainer", epoch: int) -> None:
-        """Starts the epoch's batches of held-out interactions."""
+        """Starts the epoch's batches of held-out interactions; a second try of it from where the first began."""
+        if self._begun and self._begun[0] == epoch:  # rolled back
+            self.optimizer.load_state_dict(copy.deepcopy(self._begun[1]))
+            for group in self.optimizer.param_groups:
+                group["lr"] *= trainer.lr_factor
+        self._begun = epoch, copy.deepcopy(self.optimizer.state_dict())
         self._is_resting = epoch < self.p.adae_warmup
         self._generator, self._losses = stream(self.seed, "held_out_batches", epoch), []
 
@@ -64,11 +69,16 @@ class Bilevel(Callback):
         """Counts the step, and lets the picker take one when it is due."""
         model = step.trainer.model
         table = table_of(model)
+        if self._is_resting:
+            return
         table.advance()
         # Counted over the whole run, because an epoch may have fewer steps than the picker waits for.
-        if self._is_resting or int(table.step) % self.p.adae_every:
+        if int(table.step) % self.p.adae_every:
             return
         loss, gradients = self._gradients(step, self._batch(model, step))
+        step.outer = torch.stack([loss.detach(), get_total_norm(gradients)])
+        if not bool(torch.isfinite(step.outer).all()):
+            return
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
         self.optimizer.step()
@@ -87,14 +97,16 @@ class Bilevel(Callback):
         if not self.p.adae_unrolled:
             loss = outer()
             return loss, torch.autograd.grad(loss, self.parameters)
+
+        def inner() -> Tensor:
+            return model.weights()[self.p.rec_loss] * self._ranking(model, step.batch, noise)
+
         weights = list(table_of(model).weights_of_candidates())
-        return unrolled_gradient(
-            outer, lambda: self._ranking(model, step.batch, noise), weights, self.parameters, step.trainer.learning_rate
-        )
+        return unrolled_gradient(outer, inner, weights, self.parameters, step.trainer.learning_rate)
 
     def _ranking(self, model: GraphRecommender, batch: Batch, noise: int) -> Tensor:
         """The ranking term, with the encoder as it is scored: without dropped edges or noise."""
-        objective = next(o for o in model.active_objectives() if o.name == self.ranking)
+        objective = next(o for o in model.active_objectives() if o.name == self.p.rec_loss)
         model.encoder.eval()
         try:
             with table_of(model).held(torch.Generator().manual_seed(noise)):

@@ -33,6 +33,7 @@ class Step:
         terms: unweighted scalar terms by objective name, attached to the autograd graph.
         loss: the weighted sum that is differentiated.
         norm: total gradient norm before clipping; None until `on_gradients`.
+        outer: (2,) loss and gradient norm of a second level's step after this one; None where there is none.
     """
 
     trainer: Trainer
@@ -42,6 +43,7 @@ class Step:
     terms: dict[str, Tensor]
     loss: Tensor
     norm: Tensor | None = None
+    outer: Tensor | None = None
 
 
 @dataclass
@@ -79,7 +81,7 @@ class Callback:
         """After backward, unscaling and the gradient norm, before clipping. May raise SkipBatch or RollBack."""
 
     def on_step_end(self, step: Step) -> None:
-        """After the optimizer step."""
+        """After the optimizer step. May raise RollBack."""
 
     def on_epoch_trained(self, trainer: Trainer, epoch: int) -> None:
         """After the last step of an epoch, in evaluation mode, before its validation. May raise RollBack."""

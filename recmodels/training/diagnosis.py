@@ -50,13 +50,14 @@ def diagnose(step: Step, run_dir: str | Path, policy: str, states: RandomStates 
     return _write(report, Path(run_dir))
 
 
-def diagnose_weights(trainer: Any, epoch: int, bad: dict[str, str], run_dir: str | Path, policy: str) -> Path:
-    """Writes `diagnosis-<n>.json` for weights that the steps of an epoch have ruined; no batch is replayed.
+def diagnose_state(trainer: Any, epoch: int, stage: str, bad: dict[str, str], run_dir: str | Path, policy: str) -> Path:
+    """Writes `diagnosis-<n>.json` for what is not the fault of one batch, which is therefore not replayed.
 
     Args:
         trainer: the running trainer.
         epoch: 0-based, whose steps were taken.
-        bad: what is wrong, from `non_finite_weights`.
+        stage: "weights", which the steps of an epoch have ruined, or "outer level".
+        bad: what is wrong, say from `non_finite_weights`.
         run_dir: folder of the run; made when absent.
         policy: what the guard will do, for the record.
 
@@ -64,7 +65,7 @@ def diagnose_weights(trainer: Any, epoch: int, bad: dict[str, str], run_dir: str
         The file.
     """
     facts = _run_facts(trainer, Path(run_dir))
-    report = {"epoch": epoch, "policy": policy, "stage": "weights", "non_finite": bad}
+    report = {"epoch": epoch, "policy": policy, "stage": stage, "non_finite": bad}
     return _write(report | {"learning_rate": trainer.learning_rate} | facts, Path(run_dir))
 
 

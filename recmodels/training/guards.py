@@ -10,8 +10,8 @@ from torch import Tensor
 
 from recmodels.errors import NonFiniteError, ParamError
 from recmodels.training.callbacks import Callback, RollBack, SkipBatch, Step
-from recmodels.training.diagnosis import diagnose, diagnose_weights, non_finite_gradients, non_finite_weights
-from recmodels.training.replay import RandomStates, snapshot
+from recmodels.training.diagnosis import diagnose, diagnose_state, non_finite_gradients, non_finite_weights
+from recmodels.training.replay import RandomStates, kind, snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +62,10 @@ class NonFiniteGuard(Callback):
         self._states = snapshot(trainer.model)
 
     def on_step_end(self, step: Step) -> None:
-        """Takes the random states of the next step."""
+        """Checks the second level's step, if one was due, and takes the random states of the next step."""
         self._states = snapshot(step.trainer.model)
+        if step.outer is not None and not bool(torch.isfinite(step.outer).all()):
+            self._fail_outer(step, step.outer)
 
     def on_terms(self, step: Step) -> None:
         """Checks terms and loss before the backward pass where the scaler takes over its check."""
@@ -91,7 +93,7 @@ class NonFiniteGuard(Callback):
         bad = non_finite_weights(trainer.model)
         if not bad:
             return
-        path = diagnose_weights(trainer, epoch, bad, self.run_dir, self.policy)
+        path = diagnose_state(trainer, epoch, "weights", bad, self.run_dir, self.policy)
         place = f"epoch {epoch}, after its last step"
         undo = ["policy 'skip' cannot undo a step that was taken; 'rollback' can"] if self.policy == "skip" else []
         self._roll_back_or_stop(f"{place}: non-finite {_summary(json.loads(path.read_text()), path, *undo)}")
@@ -112,6 +114,18 @@ class NonFiniteGuard(Callback):
             self._states = snapshot(step.trainer.model)  # `on_step_end` is not called for a dropped batch
             logger.warning("batch dropped (%d of %d): %s", self.skips, self.max_skips, message)
             raise SkipBatch(message)
+        self._roll_back_or_stop(message)
+
+    def _fail_outer(self, step: Step, values: Tensor) -> None:
+        found = zip(("outer loss", "norm of its gradient"), values, strict=True)
+        bad = {name: what for name, value in found if (what := kind(value)) is not None}
+        path = diagnose_state(step.trainer, step.epoch, "outer level", bad, self.run_dir, self.policy)
+        report = json.loads(path.read_text())
+        message = f"epoch {step.epoch}, batch {step.index}: non-finite {_summary(report, path, 'no step was taken')}"
+        if self.policy == "skip" and self.skips < self.max_skips:
+            self.skips += 1
+            logger.warning("step of the outer level dropped (%d of %d): %s", self.skips, self.max_skips, message)
+            return
         self._roll_back_or_stop(message)
 
     def _roll_back_or_stop(self, message: str) -> None:
