@@ -10,6 +10,7 @@ from recmodels import cli
 from recmodels.commands import report
 from recmodels.experiments import run
 from recmodels.experiments.session import resolve_train
+from recmodels.plain_yaml import dump_yaml, load_yaml
 from tests.finished_runs import write_run
 from tests.runs import files_of, options
 
@@ -121,6 +122,21 @@ def test_real_runs_of_two_seeds_are_one_row_that_names_its_hardware(capsys: pyte
     assert "- hardware A: " in out
     assert "not recorded" not in out
     assert "torch threads 1\n" in out
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_from_before_a_key_that_it_does_not_read_is_of_the_same_row(capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in (1, 2):
+        run.train(resolve_train(options(Path.cwd(), model="LightGCN", epochs=1, seed=seed)), f"runs/{seed}")
+    config = Path("runs/1/config.yaml")
+    values = load_yaml(config.read_text(encoding="utf-8"), "")
+    older = {key: value for key, value in values.items() if not key.startswith(("table", "adae_", "slk_"))}
+    assert len(older) < len(values) - 20
+    config.write_text(dump_yaml(older), encoding="utf-8")
+    capsys.readouterr()
+    assert cli.main(["report", "runs"]) == 0
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| LightGCN")]
+    assert "adae_" not in row
 
 
 def test_committed_pages_are_what_the_kept_results_give(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:

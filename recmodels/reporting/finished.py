@@ -3,12 +3,15 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_origin
 
+from recmodels.config import read_layers
 from recmodels.errors import CheckpointError
 from recmodels.experiments.folder import CONFIG, RESULT
-from recmodels.experiments.session import NO_NUMBER
+from recmodels.experiments.session import NO_NUMBER, PARAMS
+from recmodels.layers import Layer
 from recmodels.models import FILTERS
 from recmodels.plain_yaml import load_yaml
 from recmodels.training.baselines import FITTED
@@ -67,10 +70,21 @@ class Run(NamedTuple):
 
     @property
     def settings(self) -> dict[str, str]:
-        """Every value that decides a number, without the seed: flat names, the inner ones dotted, to text."""
+        """Every value that decides a number, without the seed: flat names, the inner ones dotted, to text.
+
+        Keys that nothing reads at these values are left out, so that a run from before they existed compares.
+        """
         model = self.result["model"]
         left_out = _NOT_COMPARED | (_OF_TRAINING if model in FITTED or model in FILTERS else frozenset())
+        left_out |= _inert_keys(json.dumps(self.config, sort_keys=True))
         return dict(sorted(_flat({key: self.config[key] for key in self.config if key not in left_out}).items()))
+
+
+@cache
+def _inert_keys(config: str) -> frozenset[str]:
+    """What nothing reads at the values of a configuration, as JSON; nothing where it no longer resolves."""
+    resolved, _ = read_layers([Layer("", json.loads(config))], PARAMS)
+    return frozenset(resolved.params.inert_keys()) if resolved else frozenset()
 
 
 def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
