@@ -21,7 +21,9 @@ from recmodels.run_params import RunParams
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-__all__ = ["Resolved", "outer_layers", "parse_argv", "properties_root", "read_layers", "resolve"]
+__all__ = ["COMMAND_LINE", "Resolved", "outer_layers", "parse_argv", "properties_root", "read_layers", "resolve"]
+
+COMMAND_LINE = "command line"  # as an origin
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def outer_layers(source: Sequence[str] | Mapping[str, Any]) -> tuple[list[Layer]
     if isinstance(source, Mapping):
         label, (overrides, problems) = "overrides", (dict(source), list[str]())
     else:
-        label, (overrides, problems) = "command line", read_argv(source)
+        label, (overrides, problems) = COMMAND_LINE, read_argv(source)
     paths = overrides.pop("config_files", None) or []
     paths, layers = [paths] if isinstance(paths, (str, Path)) else paths, []
     if not isinstance(paths, (list, tuple)) or not all(isinstance(path, (str, Path)) for path in paths):

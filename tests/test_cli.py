@@ -296,3 +296,16 @@ def test_the_log_shows_as_many_decimals_as_asked_for(capsys: pytest.CaptureFixtu
     assert cli.main(["train", *[f"--{key}={value}" for key, value in overrides.items()]]) == 0
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch ")]
     assert re.search(r"bpr 0\.\d{2} .*ndcg@10 0\.\d{3} \*", line)
+
+
+def test_what_is_typed_and_read_by_nothing_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    words = arguments(Path.cwd(), model="LightGCN", epochs=1, adae_budget=0.4, bsl_ratio=2, n_layers=1)
+    assert cli.main(["train", *words]) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("given, but")]
+    assert "nothing reads it at these values: adae_budget, bsl_ratio; " in line
+
+
+def test_the_package_runs_as_a_module(tmp_path: Path) -> None:
+    done = python(["-m", "recmodels", "--help"], tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "recmodels train" in done.stdout

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from recmodels.compat import RecboleConfig
-from recmodels.config import Resolved, resolve
+from recmodels.config import COMMAND_LINE, Resolved, resolve
 from recmodels.data.checks import check_topk
 from recmodels.data.hold_out import HeldOut, hold_out
 from recmodels.data.loading import load_dataset
@@ -74,6 +74,12 @@ def deciding_values(resolved: Resolved) -> dict[str, Any]:
     inert = NO_NUMBER | resolved.params.inert_keys()
     values = {key: value for key, value in resolved.values.items() if key not in inert}
     return dict(json.loads(json.dumps(values)))
+
+
+def unread_keys(resolved: Resolved) -> list[str]:
+    """Keys typed on a command line that nothing reads at the run's values, such as those of a loss not chosen."""
+    inert = resolved.params.inert_keys()
+    return [key for key, layer in resolved.origin.items() if layer == COMMAND_LINE and key in inert]
 
 
 def prepare(resolved: Resolved) -> Session:
