@@ -46,6 +46,15 @@ def test_the_compact_model_has_the_preferred_widths_and_all_of_training(search: 
     assert int(model.table.widths.sum()) <= 0.4 * 16 * model.graph.n_nodes
 
 
+def test_the_size_of_a_table_with_transforms_counts_them(tmp_path: Path) -> None:
+    transformed = {**SEARCH, "adae_budget": None, "adae_align": "transform", "adae_norm": True}
+    folder = run.train(resolve_train(options(tmp_path, **transformed)), str(tmp_path / "search"))
+    resolved, words = compacted(str(folder), {})
+    n_parameters = sum(p.numel() for p in prepare(resolved).model.table.parameters())
+    assert words.startswith(f"{n_parameters:,} parameters in the table")
+    assert n_parameters > int(prepare(resolved).model.table.widths.sum())
+
+
 def test_parameters_bytes_and_optimizer_memory_are_the_formulas(search: Path) -> None:
     resolved, _ = compacted(str(search), {"epochs": 2})
     folder = run.train(resolved, str(search.parent / "small"))
@@ -165,6 +174,6 @@ def test_fifths_are_told_from_the_most_frequent_down() -> None:
     order = graph.users[graph.degrees[graph.users].argsort(descending=True, stable=True)]
     widths = torch.full((graph.n_nodes,), 4)
     widths[order[:2]] = 16
-    words = describe_widths(graph, widths, 16)
-    assert words.startswith(f"{4 * 32 + 24:,} parameters in the table, 29.7% of 512 at width 16")
+    words = describe_widths(graph, widths, 152, 16)
+    assert words.startswith("152 parameters in the table, 29.7% of 512 at width 16")
     assert "users by fifths, most frequent first: 16.0, 4.0, 4.0, 4.0, 4.0" in words

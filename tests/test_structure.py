@@ -27,6 +27,7 @@ LAYERS: list[set[str]] = [
     {"ablation"},
     {"commands"},
     {"cli"},
+    {"__main__"},
 ]
 RANK = {unit: rank for rank, units in enumerate(LAYERS) for unit in units}
 MAY_IMPORT_RECBOLE = re.compile(r"(compat|config|data/\w+|models/base|training/\w+|experiments/\w+)\.py")

@@ -75,6 +75,13 @@ def test_widths_are_proportional_to_the_power_of_the_mean_count() -> None:
     assert limited[2] == max(1, scale // 2)
 
 
+@pytest.mark.parametrize("exponent", [8.0, 300.0])
+def test_an_extreme_exponent_gives_the_budget_to_the_most_popular(exponent: float) -> None:
+    widths = power_rule_widths(GRAPH, node_ranks(GRAPH, (None, None)), GRAPH.n_nodes + 100, exponent, 64)
+    assert int(widths.sum()) > GRAPH.n_nodes + 36  # all but what one more node would need
+    assert int((widths > 1).sum()) < 20
+
+
 def test_an_exponent_of_zero_is_one_width() -> None:
     widths = power_rule_widths(GRAPH, RANKS, 10 * GRAPH.n_nodes + 7, 0.0, 64)
     assert widths.tolist() == [10] * GRAPH.n_nodes

@@ -14,7 +14,9 @@ from recmodels.experiments.folder import CONFIG
 from recmodels.experiments.run import restore, restore_last
 from recmodels.experiments.session import PARAMS, Session, resolve_run
 from recmodels.graph import BipartiteGraph
+from recmodels.models.table_choice import TableParams, table
 from recmodels.params import raise_all
+from recmodels.streams import stream
 from recmodels.tables import SearchTable
 from recmodels.tables.frequency import most_frequent_first
 from recmodels.tables.pruned import largest_entries, mask_as_text
@@ -43,17 +45,17 @@ def compacted(run_dir: str, overrides: Mapping[str, Any]) -> tuple[Resolved, str
     fixed = [key for key in ("table", "adae_mode", "adae_widths") if key in overrides]
     raise_all("recmodels compact", [f"{key}: decided by the search; leave it out" for key in fixed])
     session = restore_last(run_dir)
-    table = session.model.table
-    assert isinstance(table, SearchTable)
-    if not int(table.picker_step):
+    found_table = session.model.table
+    assert isinstance(found_table, SearchTable)
+    if not int(found_table.picker_step):
         raise ParamError(
             f"{run_dir}: the picker has taken no step yet; it rests for adae_warmup = {found.values['adae_warmup']} "
             "epochs and then steps every adae_every steps of the weights; search longer, or lower them"
         )
-    widths, graph = table.preferred_widths().cpu(), _whole_graph(session)
+    widths, graph = found_table.preferred_widths().cpu(), _whole_graph(session)
     chosen = {"adae_mode": "given", "adae_widths": widths_as_text(graph, widths)}
     resolved = resolve({"config_files": [str(Path(run_dir) / CONFIG)], **chosen, **overrides}, PARAMS)
-    return resolved, describe_widths(graph, widths, resolved.values["embedding_size"])
+    return resolved, describe_widths(graph, widths, _n_parameters(resolved, graph), resolved.values["embedding_size"])
 
 
 def pruned(run_dir: str, share: float, overrides: Mapping[str, Any]) -> tuple[Resolved, str]:
@@ -91,15 +93,23 @@ def _whole_graph(session: Session) -> BipartiteGraph:
     return BipartiteGraph.from_interactions(users, items, model.n_users, model.n_items)
 
 
-def describe_widths(graph: BipartiteGraph, widths: Tensor, aligned: int) -> str:
+def _n_parameters(resolved: Resolved, graph: BipartiteGraph) -> int:
+    """Of the table that a configuration makes, transforms and norms included."""
+    assert isinstance(resolved.params, TableParams)
+    found = table(resolved.params, graph, lambda name: stream(resolved.run.seed, name))
+    return sum(p.numel() for p in found.parameters())
+
+
+def describe_widths(graph: BipartiteGraph, widths: Tensor, total: int, aligned: int) -> str:
     """Parameters against the plain table, and the mean width of each fifth of users and items by frequency.
 
     Args:
         graph: of the training interactions.
         widths: (N,) int64.
+        total: parameters of the table with these widths.
         aligned: width of the plain table.
     """
-    total, plain = int(widths.sum()), graph.n_nodes * aligned
+    plain = graph.n_nodes * aligned
     lines = [f"{total:,} parameters in the table, {total / plain:.1%} of {plain:,} at width {aligned}"]
     for side, nodes in (("users", graph.users), ("items", graph.items)):
         fifths = most_frequent_first(graph, nodes).tensor_split(5)

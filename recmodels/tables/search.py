@@ -137,7 +137,7 @@ class SearchTable(Table):
         self.register_buffer("picker_step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("widths", self.preferred_widths())
         self._is_warming, self._is_held = schedule.warm_up > 0, False
-        self._generator = torch.Generator()
+        self.generator = torch.Generator()
 
     @property
     def sides(self) -> tuple[SideSearch, SideSearch]:
@@ -159,12 +159,12 @@ class SearchTable(Table):
         if self._is_warming:
             return torch.full_like(logits, 1 / logits.shape[1])
         step = int(self.step)
-        gates = gumbel_gates(logits, self.schedule.temperature(step), self.schedule.sample, self._generator)
-        return with_random_rows(gates, self.schedule.random_share(step), self._generator)
+        gates = gumbel_gates(logits, self.schedule.temperature(step), self.schedule.sample, self.generator)
+        return with_random_rows(gates, self.schedule.random_share(step), self.generator)
 
     def on_epoch_start(self, epoch: int, generator: torch.Generator) -> None:
         """Starts the epoch's noise, and ends the warm-up."""
-        self._is_warming, self._generator = epoch < self.schedule.warm_up, generator
+        self._is_warming, self.generator = epoch < self.schedule.warm_up, generator
 
     @property
     def is_warming_up(self) -> bool:
@@ -190,11 +190,11 @@ class SearchTable(Table):
     @contextmanager
     def held(self, generator: torch.Generator) -> Iterator[None]:
         """Inside, forward passes leave no trace: noise is from this stream, and what the picker sees stays."""
-        own, self._generator, self._is_held = self._generator, generator, True
+        own, self.generator, self._is_held = self.generator, generator, True
         try:
             yield
         finally:
-            self._generator, self._is_held = own, False
+            self.generator, self._is_held = own, False
 
     def probabilities(self) -> list[Tensor]:
         """(n, K) of each side: how the picker weighs the candidates, without noise at temperature 1."""

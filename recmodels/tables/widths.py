@@ -1,5 +1,6 @@
 """Who gets which width: pure functions from frequency classes and counts to (N,) widths."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor
 from recmodels.errors import ParamError
 from recmodels.graph import BipartiteGraph
 from recmodels.tables.frequency import most_frequent_first
+
+_SMALLEST = 1e-300  # a power of popularity below it counts as this
 
 
 def widths_by_rank(graph: BipartiteGraph, ranks: Tensor, dims: Sequence[Sequence[int]]) -> Tensor:
@@ -67,10 +70,15 @@ def power_rule_widths(graph: BipartiteGraph, ranks: Tensor, budget: int, exponen
     Source: Ginart et al. 2019 (mixed dimension embeddings), the power rule. Verified: test_widths.py.
     """
     require_budget(budget, graph.n_nodes)
-    popularity = torch.cat([_relative_popularity(graph, ranks, nodes) for nodes in graph.sides]) ** exponent
-    low, high = 0.0, widest / float(popularity.min())
-    for _ in range(60):  # halves a float64 down to its last bits
-        middle = (low + high) / 2
+    shares = torch.cat([_relative_popularity(graph, ranks, nodes) for nodes in graph.sides])
+    # Powers of distinct values, because equal ones in different lanes of a vector may differ in their last bit.
+    values, place = torch.unique(shares / shares.max(), return_inverse=True)
+    popularity = (values**exponent).clamp(min=_SMALLEST)[place]
+    low, high = 1.0, widest / float(popularity.min())
+    for _ in range(
+        70
+    ):  # halves the logarithm down to its last bits, since a large exponent has a wide range
+        middle = math.sqrt(low) * math.sqrt(high)
         low, high = (middle, high) if int(_scaled(popularity, middle, widest).sum()) <= budget else (low, middle)
     whole = _scaled(popularity, high, widest)
     return whole if int(whole.sum()) <= budget else _scaled(popularity, low, widest)
