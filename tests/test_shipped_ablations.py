@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 from functools import cache
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tests.runs import CHECKOUT, write_data
 
 # The diary is not part of the project: a file beside the checkout, or where the variable says.
 DIARY = Path(os.environ.get("RECMODELS_DIARY", CHECKOUT.parent / "shared" / "data" / "ml-1m-notes-results.csv"))
-N_POINTS = {"components": 22, "gsc": 21, "losses": 5, "models": 9, "notes": 118, "weights": 20, "widths": 22}
+N_POINTS = {"components": 22, "gsc": 21, "losses": 5, "models": 9, "notes": 118, "weights": 20, "widths": 27}
 BASES = {"components": "base", "gsc": "gsc", "notes": "default(wg32a)[dontchange]", "weights": "base"}
 SMALL = {"embedding_size": 8, "num_clusters": 5, "use_gpu": False, "show_progress": False}
 
@@ -45,6 +46,12 @@ def decided(file: str, *names: str) -> list[dict[str, object]]:
         {key: value for key, value in points(file)[name].resolved.values.items() if value != base[key]}
         for name in names
     ]
+
+
+def test_the_readme_has_the_number_of_points_of_each(checkout: Path) -> None:
+    section = (checkout / "README.md").read_text(encoding="utf-8").partition("## Ablations")[2]
+    rows = re.findall(r"^\| `(\w+)` \| (\d+): ", section, re.MULTILINE)
+    assert {name: int(number) for name, number in rows} == N_POINTS
 
 
 def test_every_shipped_ablation_is_counted() -> None:

@@ -17,7 +17,8 @@ from recmodels.ablation.board import Board
 from recmodels.ablation.grid_study import GridStudy, n_epochs
 from recmodels.ablation.points import Plan, PointRun
 from recmodels.config import Resolved
-from recmodels.errors import TrainingError
+from recmodels.errors import TrainingError, UserError
+from recmodels.experiments.compact import compacted, pruned
 from recmodels.experiments.folder import RESULT
 from recmodels.experiments.run import stored_result
 from recmodels.experiments.session import resolve_train
@@ -88,7 +89,7 @@ class Work:
             return f"{deaths}; --retry-failed tries it again"
         try:
             with kept_off_the_terminal():
-                self.runner(resolve_train(run.values), folder)
+                self.runner(self._configuration(run), folder)
         except KeyboardInterrupt:  # a person ended it, so it is no death
             claim.trial.set_user_attr(BEGUN, begun[:-1])
             raise
@@ -97,6 +98,21 @@ class Work:
                 raise
             return one_line(error)
         return ""
+
+    def _configuration(self, run: PointRun) -> Resolved:
+        """Of a run; if it is made from another one, by what that has found.
+
+        Raises:
+            UserError: the other one has failed, or cannot be read.
+        """
+        if run.source is None:
+            return resolve_train(run.values)
+        folder, compact = self.plan.folders()[run.source.key], run.source.compact
+        if stored_result(folder) is None:
+            raise UserError(f"{run.source.label}, which it is made from, has failed")
+        if compact.prune is None:
+            return compacted(str(folder), compact.overrides)[0]
+        return pruned(str(folder), compact.prune, compact.overrides)[0]
 
 
 def ablate(work: Work, n_jobs: int, say: Callable[[str], object]) -> None:

@@ -3,8 +3,9 @@
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from recmodels.ablation.compact_points import Draft, compact_of, compact_problems, is_trained_as_written, with_sources
 from recmodels.ablation.grid import expand
 from recmodels.ablation.point_keys import OF_A_POINT, key_problem, more_problems, read_seeds
 from recmodels.ablation.points import Point
@@ -22,20 +23,6 @@ _NOT_GIVEN = {
     "seed": "a point is run with several seeds; write --seeds=N, or seeds: in the file",
     "config_files": "belongs to base, in the file",
 }
-
-
-class _Draft(NamedTuple):
-    """A point before it is checked.
-
-    Attributes:
-        overrides: flat names to plain data.
-        more: what else the file says about it, see `OF_A_POINT`.
-        is_combined: whether the grid made it.
-    """
-
-    overrides: dict[str, Any]
-    more: dict[str, Any]
-    is_combined: bool
 
 
 def load_ablation(path: str, given: Mapping[str, Any], n_seeds: int | None = None) -> tuple[str, list[Point]]:
@@ -68,15 +55,17 @@ def load_ablation(path: str, given: Mapping[str, Any], n_seeds: int | None = Non
     problems += found
     for name, draft in drafts.items():
         in_training = training_problems(resolved[name]) if name in resolved else []
-        found = [*more_problems(draft.more), *_control_problems(name, drafts), *in_training]
+        of_others = [*_control_problems(name, drafts), *compact_problems(name, drafts, resolved)]
+        found = [*more_problems(draft.more), *of_others, *in_training]
         problems += [f"point {name}: {text}" for text in found]
-    raise_all(path, problems + list(_twins({name: resolved[name] for name in drafts if name in resolved})))
+    alone = {name: found for name, found in resolved.items() if "compact_of" not in drafts[name].more}
+    raise_all(path, problems + list(_twins(alone)))
     points = [_point(name, drafts, resolved, shared, n_seeds) for name in drafts]
     raise_all(path, list(_seed_problems(points)))
     return Path(path).stem, points
 
 
-def _drafts(values: Mapping[str, Any]) -> tuple[dict[str, _Draft], list[str]]:
+def _drafts(values: Mapping[str, Any]) -> tuple[dict[str, Draft], list[str]]:
     """The points of `points`, then those of `grid`, as far as they can be read."""
     listed, problems = values.get("points", {}), list[str]()
     if not isinstance(listed, dict):
@@ -88,17 +77,17 @@ def _drafts(values: Mapping[str, Any]) -> tuple[dict[str, _Draft], list[str]]:
             problems.append(f"point {name}: expected overrides such as {{n_layers: 3}}, or {{}}, got {value!r}")
             continue
         more = {key: value[key] for key in OF_A_POINT if key in value}
-        drafts[name] = _Draft({key: value[key] for key in value if key not in OF_A_POINT}, more, False)
+        drafts[name] = Draft({key: value[key] for key in value if key not in OF_A_POINT}, more, False)
     combined, found = expand(values["grid"]) if "grid" in values else ({}, [])
     problems += found + [f"grid: {name} is also a name in points" for name in combined if name in listed]
-    drafts |= {name: _Draft(overrides, {}, True) for name, overrides in combined.items() if name not in listed}
+    drafts |= {name: Draft(overrides, {}, True) for name, overrides in combined.items() if name not in listed}
     if not drafts and not problems:
         problems.append("no points; write points: {NAME: {KEY: VALUE}}, or grid: {KEY: [VALUES]}")
     return drafts, problems
 
 
 def _resolve_all(
-    base: Any, drafts: Mapping[str, _Draft], given: Mapping[str, Any]
+    base: Any, drafts: Mapping[str, Draft], given: Mapping[str, Any]
 ) -> tuple[dict[str, Resolved], list[str]]:
     """The configurations of the points that have one, and the problems of base and of points; each is told once."""
     if not isinstance(base, dict) or not base:
@@ -111,11 +100,12 @@ def _resolve_all(
     of_base = read_layers(below, PARAMS)[1]
     known = {_key_of(text) for text in of_base}
     resolved, texts, seen = {}, list[str](), set[str]()
-    for name, draft in drafts.items():
+    for name, draft in with_sources(drafts).items():
         wrong = {key: text for key in draft.overrides if (text := key_problem(key, given))}
         own = {key: value for key, value in draft.overrides.items() if key not in wrong}
         found, more = _resolve(below, own)
-        more = [text for text in more if _key_of(text) in own or _key_of(text) not in known]
+        told_here = drafts[name].overrides if "compact_of" in draft.more else own
+        more = [text for text in more if _key_of(text) in told_here or _key_of(text) not in known | own.keys()]
         told = [text for text in (*(f"{key}: {text}" for key, text in wrong.items()), *more) if text not in seen]
         texts += [f"point {name}: {text}" for text in told]
         seen |= set(told) if draft.is_combined else set()
@@ -142,13 +132,13 @@ def _resolve(below: list[Layer], own: dict[str, Any]) -> tuple[Resolved | None, 
     return read_layers([*below, Layer("", own)], PARAMS)
 
 
-def _control_problems(name: str, drafts: Mapping[str, _Draft]) -> Iterator[str]:
+def _control_problems(name: str, drafts: Mapping[str, Draft]) -> Iterator[str]:
     """What is wrong with a point as a control."""
     overrides, more, _ = drafts[name]
     if "control_of" not in more:
         return
     of = more["control_of"]
-    others = [other for other in drafts if other != name and "control_of" not in drafts[other].more]
+    others = [other for other in drafts if other != name and is_trained_as_written(drafts[other])]
     if of not in others:
         yield f"control_of: expected the name of another point that is no control, got {of!r}{nearest(of, others)}"
     superfluous = [*overrides, *(["seeds"] if "seeds" in more else [])]
@@ -171,22 +161,23 @@ def _twins(resolved: Mapping[str, Resolved]) -> Iterator[str]:
 
 def _point(
     name: str,
-    drafts: Mapping[str, _Draft],
+    drafts: Mapping[str, Draft],
     resolved: Mapping[str, Resolved],
     shared: Mapping[str, Any],
     n_seeds: int | None,
 ) -> Point:
     """A point of a file without problems."""
     more = drafts[name].more
-    of = more.get("control_of")
+    of, compact = more.get("control_of"), compact_of(drafts[name])
     source = of or name
-    seeds = read_seeds({**shared, **drafts[source].more}["seeds"], _FIRST_SEED, n_seeds)
+    seeded = drafts[compact.of if compact else source].more
+    seeds = read_seeds({**shared, **seeded}["seeds"], _FIRST_SEED, n_seeds)
     if of:
         controls = [other for other, draft in drafts.items() if draft.more.get("control_of") == of]
         place = 1 + controls.index(name)
         seeds = tuple(seed + CONTROL_STEP * place for seed in seeds)
     reported = {metric.lower(): float(figure) for metric, figure in more.get("reported", {}).items()}
-    return Point(name, resolved[source], seeds, reported, more.get("note", ""), of)
+    return Point(name, resolved[source], seeds, reported, more.get("note", ""), of, compact)
 
 
 def _seed_problems(points: list[Point]) -> Iterator[str]:

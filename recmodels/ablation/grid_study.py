@@ -70,7 +70,11 @@ class GridStudy(SharedStudy):
             claim = self._take_up(running.values())
             if claim is not None:
                 return runs[claim.trial.user_attrs[KEY]], claim
-            waiting = [run for key, run in runs.items() if key not in running and key not in settled]
+            waiting = [
+                run
+                for key, run in runs.items()
+                if key not in running and key not in settled and (run.source is None or run.source.key in settled)
+            ]
             if not waiting:
                 return None
             claim = self._begin()

@@ -8,7 +8,7 @@ from recmodels.run_params import LARGEST_SEED, METRICS
 from recmodels.tuning.space_file import DATA_KEYS, MACHINE_KEYS, SCALE_KEYS
 from recmodels.typed_values import nearest
 
-OF_A_POINT = ("reported", "note", "control_of", "seeds")
+OF_A_POINT = ("reported", "note", "control_of", "seeds", "compact_of", "prune")
 _MOST_SEEDS = 1000
 _EXPECTED_SEEDS = f"expected a count from 1 to {_MOST_SEEDS}, or a list of whole numbers from 0 to {LARGEST_SEED}"
 

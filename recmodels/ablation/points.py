@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,20 @@ from recmodels.reporting.finished import Run, read_runs
 _KEY_LENGTH, _LONGEST_NAME = 12, 100
 
 
+class Compact(NamedTuple):
+    """How the runs of a point follow from those of another one, see `recmodels compact`.
+
+    Attributes:
+        of: name of the other point: a search for widths or, to be pruned, a plain table.
+        prune: share of the entries that are kept; None takes the widths that were found.
+        overrides: flat names to what the smaller model is trained with beside the other's values.
+    """
+
+    of: str
+    prune: float | None
+    overrides: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Point:
     """A setting that is run with several seeds.
@@ -28,6 +42,7 @@ class Point:
         reported: metric, such as recall@10, to the figure of a published table or a diary.
         note: about it, for the table.
         control_of: the point that has the same values and other seeds, or None.
+        compact: what its runs are made from; its configuration is then the other point's with these overrides.
     """
 
     name: str
@@ -36,6 +51,21 @@ class Point:
     reported: dict[str, float]
     note: str
     control_of: str | None
+    compact: Compact | None = None
+
+
+class Source(NamedTuple):
+    """The run that another run is made from.
+
+    Attributes:
+        key: of the run.
+        label: of the run, for messages.
+        compact: how the other run follows.
+    """
+
+    key: str
+    label: str
+    compact: Compact
 
 
 class PointRun(NamedTuple):
@@ -45,11 +75,13 @@ class PointRun(NamedTuple):
         point: name.
         values: flat names to the values of its whole configuration, model, data set and seed among them.
         key: `run_key` of it: runs of one key have one result.
+        source: the run that it is made from, if there is one; of `values` only the seed counts then.
     """
 
     point: str
     values: dict[str, Any]
     key: str
+    source: Source | None = None
 
     @property
     def seed(self) -> int:
@@ -113,9 +145,12 @@ def make_plan(name: str, points: Sequence[Point]) -> Plan:
     ordered = sorted(
         ((place, point, seed) for point in points for place, seed in enumerate(point.seeds)), key=lambda entry: entry[0]
     )
-    runs = tuple(_run(point, seed, split_sha256) for _, point, seed in ordered)
+    runs = [_run(point, seed, split_sha256) for _, point, seed in ordered]
+    by_place = {(run.point, run.seed): run for run in runs}
+    compacts = {point.name: point.compact for point in points if point.compact}
+    runs = [_compact_run(run, compacts[run.point], by_place) if run.point in compacts else run for run in runs]
     folder = Path(first.run.runs_dir) / f"{name}-{first.dataset}"
-    return Plan(folder, tuple(points), runs, split_sha256, first.run.valid_metric.lower())
+    return Plan(folder, tuple(points), tuple(runs), split_sha256, first.run.valid_metric.lower())
 
 
 def _run(point: Point, seed: int, split_sha256: str) -> PointRun:
@@ -124,13 +159,24 @@ def _run(point: Point, seed: int, split_sha256: str) -> PointRun:
     return PointRun(point.name, names | resolved.values, run_key(resolved, split_sha256))
 
 
+def _compact_run(run: PointRun, compact: Compact, others: Mapping[tuple[str, int], PointRun]) -> PointRun:
+    """The run with its source, and with a key that follows from that of the source."""
+    other = others[compact.of, run.seed]
+    made = {"of": other.key, "prune": compact.prune, "overrides": compact.overrides}
+    return run._replace(key=_short_hash(made), source=Source(other.key, other.label, compact))
+
+
 def run_key(resolved: Resolved, split_sha256: str) -> str:
     """The beginning of the SHA-256 of what decides a run's numbers: values, split, and the version of this package.
 
     Neither a time nor a path nor the name of a point is in it, so a run is found again under any of them.
     """
     identity = identity_of(resolved, split_sha256) | {"version": recmodels.__version__}
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:_KEY_LENGTH]
+    return _short_hash(identity)
+
+
+def _short_hash(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:_KEY_LENGTH]
 
 
 def finished_runs(plan: Plan) -> dict[str, list[Run]]:

@@ -40,7 +40,7 @@ def sized(evidence: Evidence) -> list[Sized]:
     for line in sized_lines(evidence):
         values = [run.result["test"][evidence.metric] for run in line.runs]
         deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-        is_plain = line.point.resolved.values.get("table", "plain") == "plain"
+        is_plain = all(run.config.get("table", "plain") == "plain" for run in line.runs)
         found.append(Sized(line.name, _parameters(line), statistics.fmean(values), deviation, is_plain))
     return found
 

@@ -24,7 +24,8 @@ def sweeps(evidence: Evidence) -> dict[str, Curve]:
     ours = _values(base)
     found: dict[str, list[tuple[float, Line]]] = {}
     for line in evidence.lines:
-        key = _swept_key(ours, _values(line)) if line.point.control_of is None else None
+        is_own = line.point.control_of is None and line.point.compact is None
+        key = _swept_key(ours, _values(line)) if is_own else None
         if key is not None and line.runs:
             found.setdefault(key, []).append((float(_values(line)[key]), line))
     return {

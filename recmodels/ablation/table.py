@@ -83,9 +83,13 @@ def state(plan: Plan, point: Point, done: Sequence[Run], latest: Mapping[str, Fr
 
 
 def note(point: Point) -> str:
-    """That a point is a control, and what the file says about it."""
+    """That a point is a control or made from another one, and what the file says about it."""
     control = f"control of {point.control_of}: its values, other seeds" if point.control_of else ""
-    return "; ".join(text for text in (control, point.note) if text)
+    made = ""
+    if point.compact:
+        how = "the widths found by" if point.compact.prune is None else f"{point.compact.prune:.0%} of the entries of"
+        made = f"{how} {point.compact.of}, trained from scratch"
+    return "; ".join(text for text in (control, made, point.note) if text)
 
 
 def failed_runs(plan: Plan, latest: Mapping[str, FrozenTrial]) -> list[str]:

@@ -38,6 +38,7 @@ a report: paired differences to a base point, shares of the terms, pictures, and
     softmax: {rec_loss: softmax, reported: {recall@10: 0.2057}, note: figures of a diary}
     again: {control_of: bpr}                                 # the values of bpr, the seeds of bpr + 1000
     deep: {n_layers: 6, seeds: 5}                            # seeds of its own
+    pruned: {compact_of: bpr, prune: 0.4}                    # of each run of bpr the largest 40 % of its table, again
   grid: {n_layers: [2, 4], reg_weight: [0, 1e-4]}            # four more points: n_layers=2,reg_weight=0 ...
   seeds: 3                                                   # 2020, 2021, 2022; or a list
 

@@ -75,9 +75,7 @@ def power_rule_widths(graph: BipartiteGraph, ranks: Tensor, budget: int, exponen
     values, place = torch.unique(shares / shares.max(), return_inverse=True)
     popularity = (values**exponent).clamp(min=_SMALLEST)[place]
     low, high = 1.0, widest / float(popularity.min())
-    for _ in range(
-        70
-    ):  # halves the logarithm down to its last bits, since a large exponent has a wide range
+    for _ in range(70):  # halves the logarithm down to its last bits, since a large exponent has a wide range
         middle = math.sqrt(low) * math.sqrt(high)
         low, high = (middle, high) if int(_scaled(popularity, middle, widest).sum()) <= budget else (low, middle)
     whole = _scaled(popularity, high, widest)
