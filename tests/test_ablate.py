@@ -19,10 +19,10 @@ from recmodels import cli
 from recmodels.ablation.ablate import BEGUN, Work, ablate, failed_trials
 from recmodels.ablation.ablation_file import load_ablation
 from recmodels.ablation.grid_study import KEY, GridStudy
-from recmodels.ablation.points import Plan, PointRun, finished_runs, make_plan, run_key
+from recmodels.ablation.points import Plan, PointRun, chosen_points, finished_runs, make_plan, run_key
 from recmodels.ablation.table import write_table
 from recmodels.config import Resolved
-from recmodels.errors import DataError, TrainingError, UserError
+from recmodels.errors import DataError, ParamError, TrainingError, UserError
 from recmodels.experiments import run
 from recmodels.experiments.folder import CONFIG, RESULT
 from recmodels.experiments.session import NO_NUMBER, prepare, resolve_run, resolve_train, split_fingerprint
@@ -355,6 +355,19 @@ def test_the_command_runs_a_file_to_its_table_and_a_report_reads_its_folder(
     assert "| LightGCN | " in capsys.readouterr().out
     assert cli.main(["ablate", "points.yaml", "--seeds=2", "--retry_failed", *given]) == 0
     assert "2 finished before (skipped), 2 to do\n[3/4] wild" in capsys.readouterr().out
+
+
+def test_some_points_are_chosen_by_name_or_pattern_with_what_they_need(tmp_path: Path) -> None:
+    make(tmp_path, "points: {'a[b]': {n_layers: 1}, plain: {}, wide_1: {reg_weight: 0.5}, again: {control_of: plain}}")
+    points = load_ablation("points.yaml", {})[1]
+    assert [point.name for point in chosen_points(points, [])] == ["a[b]", "plain", "wide_1", "again"]
+    assert [point.name for point in chosen_points(points, ["a[b]", "wide*"])] == ["a[b]", "wide_1"]
+    assert [point.name for point in chosen_points(points, ["again"])] == ["plain", "again"]
+    with pytest.raises(ParamError) as caught:
+        chosen_points(points, ["plan", "wide*", "none"])
+    assert str(caught.value).split("\n  - ") == [
+        "--points: 2 problems", "'plan' is no point; did you mean 'plain'?", "'none' is no point"
+    ]  # fmt: skip
 
 
 def test_a_mistake_is_one_message_before_the_first_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

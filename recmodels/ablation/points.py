@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import recmodels
 from recmodels.config import Resolved
 from recmodels.experiments.run import stored_result
 from recmodels.experiments.session import identity_of, split_fingerprint
+from recmodels.params import nearest, raise_all
 from recmodels.reporting.finished import Run, read_runs
 
 _KEY_LENGTH, _LONGEST_NAME = 12, 100
@@ -128,6 +130,27 @@ class Plan:
         there = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
         found = {path.name[-_KEY_LENGTH:]: path for path in there if path.is_dir()}
         return {run.key: found.get(run.key, self.folder / run.folder_name) for run in self.runs}
+
+
+def chosen_points(points: Sequence[Point], patterns: Sequence[str]) -> list[Point]:
+    """The points with a name, or a name like `power_*`, and those that they are made from or control.
+
+    Args:
+        points: of a file.
+        patterns: any number; none takes all points.
+
+    Raises:
+        ParamError: a pattern is that of no point.
+    """
+    names = [point.name for point in points]
+    found = {pattern: {n for n in names if n == pattern or fnmatchcase(n, pattern)} for pattern in patterns}
+    missed = [f"{pattern!r} is no point{nearest(pattern, names)}" for pattern, of in found.items() if not of]
+    raise_all("--points", missed)
+    kept = set().union(*found.values()) if patterns else set(names)
+    for point in points:
+        if point.name in kept:
+            kept |= {of for of in (point.control_of, point.compact.of if point.compact else None) if of}
+    return [point for point in points if point.name in kept]
 
 
 def make_plan(name: str, points: Sequence[Point]) -> Plan:

@@ -13,7 +13,7 @@ from recmodels.layers import parse_argv
 from recmodels.params import raise_all
 
 _USAGE = """\
-usage: recmodels ablate NAME_OR_FILE [--seeds=N] [--jobs=J] [--retry-failed] [--report] [--KEY=VALUE ...]
+usage: recmodels ablate NAME_OR_FILE [--seeds=N] [--points=NAME ...] [--jobs=J] [--report] [--KEY=VALUE ...]
 
 Runs every point of a file with every seed, each an ordinary run folder with its test result, and ends with a table and
 a report: paired differences to a base point, shares of the terms, pictures, and a page for a browser.
@@ -23,6 +23,7 @@ a report: paired differences to a base point, shares of the terms, pictures, and
 
   NAME_OR_FILE       a YAML file, see below, or the name of a shipped one (properties/ablation/)
   --seeds=N          N seeds from the first one of the file on (default: those of the file, or 2020 alone)
+  --points=NAME      only this point, or those like 'power_*', and what they need; may be given again for others
   --jobs=J           processes at a time (default 1); each gets its share of the cores
   --threads=N        threads of each process instead
   --retry-failed     also run what failed before, after its last finished epoch
@@ -46,7 +47,7 @@ The hash is of the values that decide a number, the split and the version. The s
 is skipped, what was interrupted goes on after its last finished epoch, also beside other processes of the same command
 on this machine. A run that fails is recorded with its error, and the next one begins.
 """
-_OWN = ("seeds", "jobs", "threads", "retry-failed", "report", "out", "base")
+_OWN = ("seeds", "points", "jobs", "threads", "retry-failed", "report", "out", "base")
 
 
 def run(arguments: Sequence[str]) -> str:
@@ -78,6 +79,7 @@ def run(arguments: Sequence[str]) -> str:
 def _parser() -> OptionParser:
     parser = OptionParser("ablate")
     parser.add_argument("--seeds", type=positive)
+    parser.add_argument("--points", action="append", default=[])
     parser.add_argument("--jobs", type=positive, default=1)
     parser.add_argument("--threads", type=positive)
     parser.add_argument("--retry-failed", "--retry_failed", action="store_true")
@@ -99,11 +101,12 @@ def _ablate(path: str, options: argparse.Namespace, overrides: dict[str, Any]) -
     from recmodels.ablation.ablate import Work, ablate, failed_trials  # here, so that --help answers at once
     from recmodels.ablation.ablation_file import load_ablation
     from recmodels.ablation.evidence import base_point
-    from recmodels.ablation.points import make_plan
+    from recmodels.ablation.points import chosen_points, make_plan
     from recmodels.ablation.report import write_report
     from recmodels.ablation.table import TABLE, write_table
 
     name, points = load_ablation(path, overrides, options.seeds)
+    points = chosen_points(points, options.points)
     base_point(points, options.base)
     plan = make_plan(name, points)
     folder = Path(options.out) if options.out else None
