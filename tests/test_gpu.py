@@ -1,16 +1,21 @@
 """The same numbers on a GPU, and one wait for it a step; skipped where there is none."""
 
+import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
+from recmodels.experiments import run
+from recmodels.experiments.compact import compacted
+from recmodels.experiments.session import resolve_train
 from recmodels.kernels import propagate, weighted_infonce_sum
 from tests.conftest import random_graph
-from tests.runs import Recorder, start
+from tests.runs import Recorder, options, start
 
 pytestmark = [
     pytest.mark.usefixtures("undrawn"),
@@ -73,3 +78,14 @@ def test_a_step_waits_for_the_gpu_once(tmp_path: Path, model: str) -> None:
     waits = [str(warning.message) for warning in caught if "synchronizing" in str(warning.message)]
     assert len(batches) > 1
     assert len(waits) <= len(batches) - 1, waits
+
+
+@pytest.mark.parametrize("more", [{}, {"adae_picker": "twin", "adae_picker_embedding": True, "adae_unrolled": True}])
+def test_a_search_for_widths_on_a_gpu_ends_in_a_compact_model(tmp_path: Path, more: dict[str, Any]) -> None:
+    search = {"table": "adaptive", "adae_mode": "auto", "adae_dims": [2, 4, 16], "adae_budget": 0.4, "adae_warmup": 0}
+    given = options(tmp_path, model="LightGCN", epochs=2, use_gpu=True, **search, **more)
+    folder = run.train(resolve_train(given), str(tmp_path / "search"))
+    told = json.loads((folder / "result.json").read_text())["test"]
+    assert run.evaluate(str(folder)) == pytest.approx(told, abs=1e-6)
+    small = run.train(compacted(str(folder), {})[0], str(tmp_path / "small"))
+    assert run.evaluate(str(small)) == pytest.approx(json.loads((small / "result.json").read_text())["test"], abs=1e-6)
