@@ -211,8 +211,9 @@ def test_a_full_disk_stops_everything_and_leaves_the_run_to_the_next_command(tmp
     def fill(resolved: Resolved, folder: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="No space left"):
-        work(plan, fill)
+    for _ in range(4):  # more often than a run may end its process without an error
+        with pytest.raises(OSError, match="No space left"):
+            work(plan, fill)
     runner, folders = counted()
     assert work(plan, runner)[0].endswith("3 to do")
     assert folders == [found.folder_name for found in plan.runs]

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from html.parser import HTMLParser
@@ -180,17 +181,39 @@ def test_without_a_control_four_seeds_of_the_base_are_halved(tmp_path: Path) -> 
     assert "8 of 8 runs of 2 points on planted are finished." in paragraph(weigh(plan))
 
 
+def test_points_of_one_seed_beside_a_base_of_several_are_told_how_far_its_seeds_reach(tmp_path: Path) -> None:
+    evidence = weigh(make(tmp_path, "points: {plain: {seeds: 3}, deep: {n_layers: 3, seeds: 1}}\n", n_seeds=None))
+    values = sorted(run.result["test"]["ndcg@10"] for run in by_name(evidence)["plain"].runs)
+    low, high = (f"{value:.4f}".removeprefix("0") for value in (values[0], values[-1]))
+    assert f"and another seed moves the metric too (the base's own from {low} to {high})." in paragraph(evidence)
+
+
+@pytest.mark.parametrize(
+    ("points", "words"),
+    [
+        ("{plain: {}, deep: {n_layers: 3}}", "There is no control; add a point {control_of: plain}."),
+        ("{plain: {}, aa: {control_of: plain}}", "No control has a result that can be compared (aa)."),
+    ],
+)
+def test_a_control_that_is_absent_is_told_from_one_that_has_failed(points: str, words: str, tmp_path: Path) -> None:
+    plan = make(tmp_path, f"points: {points}\n", n_seeds=1)
+    for run in plan.runs:
+        if run.point == "aa":
+            shutil.rmtree(plan.folders()[run.key])
+    assert words in paragraph(weigh(plan))
+
+
 def test_one_seed_has_an_interval_and_no_p_value(tmp_path: Path) -> None:
     evidence = weigh(make(tmp_path, n_seeds=1))
     lines = by_name(evidence)
     slow = lines["slow"].differences["ndcg@10"]
     assert slow.low < slow.mean < slow.high < 0
     assert (slow.p_value, lines["slow"].adjusted["ndcg@10"]) == (None, None)
-    assert lines["slow"].verdict == "worse, one seed"
+    assert (lines["slow"].verdict, lines["aa"].verdict) == ("one seed, not judged", "control: one seed")
     text = paragraph(evidence)
     assert "Holm" not in text
-    assert "3 points of one seed have intervals for other users alone and no p-value: by test ndcg@10 against" in text
-    assert "(slow)" in text
+    assert "3 points of one seed are not judged: the intervals are for other users of that seed alone" in text
+    assert "control aa of plain differs by nothing but one seed, so smaller differences of one seed are chance" in text
     write_report(evidence.plan)
     figures = pd.read_csv(
         evidence.plan.folder / "report" / "report.csv", index_col="point", float_precision="round_trip"

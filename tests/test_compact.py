@@ -140,6 +140,12 @@ def test_a_plain_table_is_pruned_to_its_largest_entries_and_trained_from_their_s
         pruned(str(folder), 0.3, {})
 
 
+def test_a_share_that_keeps_nothing_is_refused(tmp_path: Path, undrawn: None) -> None:
+    plain = run.train(resolve_train(options(tmp_path, model="LightGCN", epochs=1)), str(tmp_path / "plain"))
+    with pytest.raises(ParamError, match=r"prune: a share of 1e-07 keeps none of 2,272 entries; raise it"):
+        pruned(str(plain), 1e-7, {})
+
+
 def test_a_mask_is_read_back_and_another_text_refused() -> None:
     mask = torch.rand(13, 7, generator=torch.Generator().manual_seed(0)) < 0.4
     text = mask_as_text(mask)

@@ -117,6 +117,9 @@ def test_a_key_follows_from_that_of_the_source_and_from_what_is_changed(tmp_path
         ("{n_layers: 1, prune: 0.5}", "prune: belongs to compact_of, the point with the table that is pruned; give it"),
         ("{compact_of: search, seeds: 3, table: plain}", "compact_of: the other point decides seeds, table; leave"),
         ("{compact_of: search, epochs: 0}", "epochs: must be >= 1, got 0"),
+        ("{compact_of: search, epochs: 2}", "is made from search as small is; leave one out"),
+        ("{compact_of: search, epochs: 2, n_layers: 2}", "is made from search as small is; leave one out"),
+        ("{compact_of: plain, prune: 0.5, embedding_size: 32}", "compact_of: the other point decides embedding_size"),
         ("{control_of: small}", "control_of: expected the name of another point that is no control, got 'small'"),
     ],
 )

@@ -95,6 +95,7 @@ class Work:
             raise
         except Exception as error:  # nearly anything, and the other points are to go on
             if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+                claim.trial.set_user_attr(BEGUN, begun[:-1])
                 raise
             return one_line(error)
         return ""

@@ -58,8 +58,7 @@ def load_ablation(path: str, given: Mapping[str, Any], n_seeds: int | None = Non
         of_others = [*_control_problems(name, drafts), *compact_problems(name, drafts, resolved)]
         found = [*more_problems(draft.more), *of_others, *in_training]
         problems += [f"point {name}: {text}" for text in found]
-    alone = {name: found for name, found in resolved.items() if "compact_of" not in drafts[name].more}
-    raise_all(path, problems + list(_twins(alone)))
+    raise_all(path, problems + list(_twins(drafts, resolved)))
     points = [_point(name, drafts, resolved, shared, n_seeds) for name in drafts]
     raise_all(path, list(_seed_problems(points)))
     return Path(path).stem, points
@@ -146,13 +145,17 @@ def _control_problems(name: str, drafts: Mapping[str, Draft]) -> Iterator[str]:
         yield f"control_of: a control has the values of its point; leave out {', '.join(superfluous)}"
 
 
-def _twins(resolved: Mapping[str, Resolved]) -> Iterator[str]:
+def _twins(drafts: Mapping[str, Draft], resolved: Mapping[str, Resolved]) -> Iterator[str]:
     """Points that could only differ by chance."""
     first: dict[str, str] = {}
-    for name, point in resolved.items():
+    for name in [name for name in drafts if name in resolved]:
+        point, more = resolved[name], drafts[name].more
         values = {key: value for key, value in deciding_values(point).items() if key != "seed"}
-        other = first.setdefault(json.dumps([point.model, values], sort_keys=True), name)
-        if other != name:
+        made = [str(more.get(key)) for key in ("compact_of", "prune")]
+        other = first.setdefault(json.dumps([point.model, values, made], sort_keys=True), name)
+        if other != name and "compact_of" in more:
+            yield f"point {name}: is made from {more['compact_of']} as {other} is; leave one out"
+        elif other != name:
             yield (
                 f"point {name}: has the same values as {other}; leave one out, or make it a control of other seeds "
                 f"with control_of: {other}"

@@ -7,7 +7,7 @@ from recmodels.ablation.points import Compact
 from recmodels.config import Resolved
 from recmodels.params import nearest
 
-_FIXED = ("table", "adae_mode", "adae_widths", "adae_mask", "model")
+_FIXED = ("model", "embedding_size", "table", "adae_mode", "adae_widths", "adae_mask")
 
 
 class Draft(NamedTuple):

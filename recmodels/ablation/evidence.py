@@ -24,7 +24,7 @@ from recmodels.typed_values import nearest
 SIGNIFICANT = 0.05
 BASE, BETTER, WORSE, ALIKE = "base", "better", "worse", "indistinguishable"
 EQUAL, UNEQUAL = "control: equal", "control: NOT equal"
-ONE_SEED = ", one seed"
+ONE_SEED, CONTROL_OF_ONE_SEED = "one seed, not judged", "control: one seed"
 _NOT_JUDGED = frozenset(("reg",))  # its gradient is small on purpose
 
 
@@ -122,7 +122,7 @@ def weigh(plan: Plan, base: str | None = None) -> Evidence:
     points = tqdm(plan.points, desc="comparing points", disable=None if is_shown else True, leave=False)
     lines = [_line(point, of_base, runs, metrics) for point in points]
     halves = _halves(of_base, runs[of_base.name], metrics)
-    if not any(point.control_of for point in plan.points) and halves:
+    if halves and not any(point.control_of and runs[point.name] for point in plan.points):
         lines.append(halves)
     ordered = sorted(lines, key=lambda line: (not line.is_control, line.name != of_base.name))
     return Evidence(plan, of_base.name, metrics[0], metrics, _judged(_corrected(ordered, metrics), metrics[0]))
@@ -189,12 +189,13 @@ def _judged(lines: Sequence[Line], metric: str) -> list[Line]:
 
 
 def _verdict(line: Line, metric: str) -> str:
-    """What may be said about a point; for one seed, of other users alone."""
+    """What may be said about a point: of one seed nothing, since another seed moves the metric too."""
     difference = line.differences.get(metric)
     if difference is None:
         return f"not compared: {metric} is not kept for each user"
     p_value = line.adjusted[metric]
-    is_found = (not difference.low <= 0 <= difference.high) if p_value is None else p_value < SIGNIFICANT
+    if p_value is None:
+        return CONTROL_OF_ONE_SEED if line.is_control else ONE_SEED
     is_better = (difference.mean < 0) == is_smaller_better(metric)
     found = (UNEQUAL, EQUAL) if line.is_control else (BETTER if is_better else WORSE, ALIKE)
-    return found[not is_found] + (ONE_SEED if p_value is None else "")
+    return found[p_value >= SIGNIFICANT]

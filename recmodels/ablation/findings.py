@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from recmodels.ablation.evidence import ALIKE, BASE, BETTER, ONE_SEED, UNEQUAL, WORSE, Evidence, Line
+from recmodels.ablation.evidence import ALIKE, BASE, BETTER, CONTROL_OF_ONE_SEED, UNEQUAL, WORSE, Evidence, Line
 from recmodels.reporting.comparison import Difference
-from recmodels.reporting.formats import signed
+from recmodels.reporting.formats import figure, signed
 
 ALIVE_SHARE = 0.01  # of a transport term of which something is claimed
 _TRANSPORT = "ot"
@@ -36,17 +36,14 @@ def _differences(evidence: Evidence) -> str:
         parts.append(f"By {about}, after Holm's correction over {_count(len(tested), 'test')}, {_verdicts(tested)}.")
     if single:
         parts.append(
-            f"{_count(len(single), 'point')} of one seed {_have(single)} intervals for other users alone and no "
-            f"p-value: by {about}, {_verdicts(single)}."
+            f"{_count(len(single), 'point')} of one seed {_are(single)} not judged: the intervals are for other users "
+            f"of that seed alone, and another seed moves the metric too{_spread_of_base(evidence)}."
         )
     return " ".join(parts) or f"No point can be compared with {evidence.base}."
 
 
 def _verdicts(lines: Sequence[Line]) -> str:
-    found = {
-        verdict: [line.name for line in lines if line.verdict.removesuffix(ONE_SEED) == verdict]
-        for verdict in (BETTER, WORSE, ALIKE)
-    }
+    found = {verdict: [line.name for line in lines if line.verdict == verdict] for verdict in (BETTER, WORSE, ALIKE)}
     words = [
         f"{len(names)} {verdict}{f' ({_names(names)})' if names and verdict != ALIKE else ''}"
         for verdict, names in found.items()
@@ -56,19 +53,21 @@ def _verdicts(lines: Sequence[Line]) -> str:
 
 def _controls(evidence: Evidence) -> list[str]:
     controls = [line for line in evidence.lines if line.is_control and evidence.metric in line.differences]
+    listed = [point.name for point in evidence.plan.points if point.control_of]
+    if not controls and listed:
+        return [f"No control has a result that can be compared ({_names(listed)})."]
     if not controls:
-        return [f"There is no finished control; add a point {{control_of: {evidence.base}}}."]
+        return [f"There is no control; add a point {{control_of: {evidence.base}}}."]
     return [_control(line, line.differences[evidence.metric]) for line in controls]
 
 
 def _control(line: Line, found: Difference) -> str:
     """The verdict of one, and how far chance alone moves the metric."""
     interval = f"{signed(found.mean)} [{signed(found.low)}, {signed(found.high)}]"
-    is_single = line.verdict.endswith(ONE_SEED)
-    if not line.verdict.startswith(UNEQUAL):
+    if line.verdict == CONTROL_OF_ONE_SEED:
+        told = "differs by nothing but one seed, so smaller differences of one seed are chance"
+    elif line.verdict != UNEQUAL:
         told = "comes out equal"
-    elif is_single:
-        told = "differs between one seed and another, so smaller differences of one seed are chance"
     else:
         told = "does NOT come out equal, so chance is underestimated and differences of this size mean nothing"
     return f"The control {line.name} of {line.point.control_of or line.name.partition(':')[0]} {told}: {interval}."
@@ -105,8 +104,15 @@ def _count(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 
-def _have(lines: Sequence[Line]) -> str:
-    return "has" if len(lines) == 1 else "have"
+def _are(lines: Sequence[Line]) -> str:
+    return "is" if len(lines) == 1 else "are"
+
+
+def _spread_of_base(evidence: Evidence) -> str:
+    """From where to where the seeds of the base reach, if there are several."""
+    runs = next((line.runs for line in evidence.lines if line.name == evidence.base), [])
+    values = [run.result["test"][evidence.metric] for run in runs]
+    return f" (the base's own from {figure(min(values))} to {figure(max(values))})" if len(values) > 1 else ""
 
 
 def reading(evidence: Evidence) -> str:
@@ -116,7 +122,7 @@ def reading(evidence: Evidence) -> str:
         f"Figures are means over the finished seeds, ± the standard deviation (n - 1). Δ is the difference to the "
         f"{BASE} ({evidence.base}), or of a control to its point, paired by user and seed, with a 95 % interval by "
         "bootstrap over seeds and users, not corrected. p is two-sided and, but for controls, corrected by Holm over "
-        f"the points; {level}. One seed has an interval for other users of that seed and no p-value, and the interval "
-        "decides. Shares of the gradient norm and the marginal error of transport are those of the best epoch, means "
-        "over seeds."
+        f"the points; {level}. One seed has an interval for other users of that seed, no p-value and no verdict; with "
+        "two seeds the correction is not to be relied on. Shares of the gradient norm and the marginal error of "
+        "transport are those of the best epoch, means over seeds."
     )

@@ -185,7 +185,7 @@ def _run(point: Point, seed: int, split_sha256: str) -> PointRun:
 def _compact_run(run: PointRun, compact: Compact, others: Mapping[tuple[str, int], PointRun]) -> PointRun:
     """The run with its source, and with a key that follows from that of the source."""
     other = others[compact.of, run.seed]
-    made = {"of": other.key, "prune": compact.prune, "overrides": compact.overrides}
+    made = {"of": other.key, "prune": compact.prune, "as": run.key}
     return run._replace(key=_short_hash(made), source=Source(other.key, other.label, compact))
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from recmodels.ablation.cells import evidence_frame, records, training_frame
-from recmodels.ablation.evidence import BETTER, ONE_SEED, UNEQUAL, WORSE, Evidence, Line, weigh
+from recmodels.ablation.evidence import BETTER, UNEQUAL, WORSE, Evidence, Line, weigh
 from recmodels.ablation.findings import paragraph, reading
 from recmodels.ablation.grid_study import GridStudy
 from recmodels.ablation.points import Plan
@@ -29,7 +29,7 @@ from recmodels.reporting.svg import curves_svg, intervals_svg, sweep_svg
 
 REPORT = "report"
 _MOST_CURVES = 8  # points in the picture that is printed; the page has all of them
-_FOUND = frozenset(f"{verdict}{words}" for verdict in (BETTER, WORSE, UNEQUAL) for words in ("", ONE_SEED))
+_FOUND = frozenset((BETTER, WORSE, UNEQUAL))
 
 
 class _Shown(NamedTuple):

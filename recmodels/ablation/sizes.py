@@ -36,11 +36,14 @@ def size_frame(evidence: Evidence) -> pd.DataFrame:
 
 def sized(evidence: Evidence) -> list[Sized]:
     """What the picture of sizes shows."""
+    base = next(line.point.resolved.model for line in evidence.lines if line.name == evidence.base)
     found = []
     for line in sized_lines(evidence):
+        if not _parameters(line):  # no place on a logarithmic axis
+            continue
         values = [run.result["test"][evidence.metric] for run in line.runs]
         deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-        is_plain = all(run.config.get("table", "plain") == "plain" for run in line.runs)
+        is_plain = all(run.config.get("table") == "plain" and run.result["model"] == base for run in line.runs)
         found.append(Sized(line.name, _parameters(line), statistics.fmean(values), deviation, is_plain))
     return found
 

@@ -76,7 +76,10 @@ def pruned(run_dir: str, share: float, overrides: Mapping[str, Any]) -> tuple[Re
     if found.values.get("table") != "plain":
         raise ParamError(f"{run_dir}: only a plain table is pruned, got table {found.values.get('table')!r}")
     weight = restore(run_dir).model.table().detach().cpu()
-    mask = largest_entries(weight, int(share * weight.numel()))
+    n_kept = int(share * weight.numel())
+    if not n_kept:
+        raise ParamError(f"prune: a share of {share:g} keeps none of {weight.numel():,} entries; raise it")
+    mask = largest_entries(weight, n_kept)
     chosen = {"table": "adaptive", "adae_mode": "pruned", "adae_mask": mask_as_text(mask)}
     resolved = resolve({"config_files": [str(Path(run_dir) / CONFIG)], **chosen, **overrides}, PARAMS)
     kept, entries = int(mask.sum()), mask.numel()

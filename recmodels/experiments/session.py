@@ -25,7 +25,7 @@ DEFAULTS = {"model": "NCL_OT", "dataset": "ml-100k"}
 PARAMS = {name: model.Params for name, model in (MODELS | FILTERS).items()} | BASELINES
 # Keys that decide no number: paths, progress, logging, device.
 NO_NUMBER = frozenset(
-    ("data_path", "runs_dir", "show_progress", "state", "use_gpu", "gpu_id", "guard_replay")
+    ("data_path", "runs_dir", "show_progress", "state", "use_gpu", "gpu_id", "guard_replay", "guard_dead_share")
     + ("metric_decimal_place", "loss_decimal_place", "eval_batch_bytes", "eval_batch_size")
 )
 

@@ -16,6 +16,7 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f
 BASE_COLOR, FOUND_COLOR, PLAIN_COLOR = "#111111", "#d55e00", "#7a7a7a"
 _DPI = 120
 _WIDE = 20  # largest value over smallest positive one, from which on a swept key has a logarithmic axis
+_FAR, _MARGIN = 8, 0.05  # times the median reach of intervals, beyond which one is not on their axis; of the axis
 _CLOSE = 0.1  # of the axis, at which texts below it touch
 
 
@@ -88,6 +89,18 @@ def swept_ticks(values: Sequence[float]) -> list[tuple[float, str]]:
     return found
 
 
+def interval_range(intervals: Sequence[Interval]) -> tuple[float, float]:
+    """From where to where the axis of intervals goes: 0 and all of them, but for those far beyond most.
+
+    Args:
+        intervals: at least one.
+    """
+    reach = sorted(max(abs(found.low), abs(found.high)) for found in intervals)
+    limit = _FAR * reach[(len(reach) - 1) // 2]
+    shown = [found for found in intervals if max(abs(found.low), abs(found.high)) <= limit] or intervals
+    return min(0.0, *(found.low for found in shown)), max(0.0, *(found.high for found in shown))
+
+
 def draw_curves(curves: Sequence[Curve], y_label: str, path: Path) -> None:
     """A metric over epochs.
 
@@ -116,18 +129,27 @@ def draw_curves(curves: Sequence[Curve], y_label: str, path: Path) -> None:
 def draw_intervals(intervals: Sequence[Interval], x_label: str, path: Path) -> None:
     """Differences to the base, the first one on top; what counts as a difference is colored.
 
+    One far beyond the others ends in an arrow at the edge, with its figure in its name, so that theirs can be read.
+
     Args:
         intervals: at least one.
         x_label: what is drawn.
         path: PNG to write.
     """
     figure, axes = new_axes(8.4, 1.3 + 0.26 * len(intervals))
+    low, high = interval_range(intervals)
+    margin = _MARGIN * (high - low) or 1.0
+    edges = low - margin, high + margin
     for place, found in enumerate(intervals):
         color = FOUND_COLOR if found.is_found else PLAIN_COLOR
         axes.plot((found.low, found.high), (place, place), color=color, linewidth=1.5, solid_capstyle="butt")
-        axes.plot(found.mean, place, "o", color=color, markersize=5)
+        at, marker = drawn_at(found, *edges)
+        axes.plot(at, place, marker, color=color, markersize=5, clip_on=False)
+    axes.set_xlim(*edges)
     axes.axvline(0, color=BASE_COLOR, linewidth=0.8)
-    axes.set_yticks(range(len(intervals)), [found.name for found in intervals], fontsize=8, parse_math=False)
+    axes.set_yticks(
+        range(len(intervals)), [interval_name(found, *edges) for found in intervals], fontsize=8, parse_math=False
+    )
     axes.set_ylim(len(intervals) - 0.4, -0.6)
     axes.set_xlabel(x_label)
     verdicts = axes.secondary_yaxis("right")
@@ -135,6 +157,18 @@ def draw_intervals(intervals: Sequence[Interval], x_label: str, path: Path) -> N
     verdicts.tick_params(length=0)
     verdicts.spines["right"].set_visible(False)
     save_png(figure, path)
+
+
+def drawn_at(found: Interval, low: float, high: float) -> tuple[float, str]:
+    """Where an interval's mean is drawn on an axis, and as what: a circle, or an arrow at the edge it is beyond."""
+    if low <= found.mean <= high:
+        return found.mean, "o"
+    return (low, "<") if found.mean < low else (high, ">")
+
+
+def interval_name(found: Interval, low: float, high: float) -> str:
+    """The name of an interval, with its mean where that is beyond the axis."""
+    return found.name if low <= found.mean <= high else f"{found.name} ({found.mean:+.4f})"
 
 
 def draw_sweep(curve: Curve, key: str, path: Path) -> None:

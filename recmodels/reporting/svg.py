@@ -12,6 +12,9 @@ from recmodels.reporting.pictures import (
     Curve,
     Interval,
     colors_of,
+    drawn_at,
+    interval_name,
+    interval_range,
     nice_ticks,
     swept_places,
     swept_ticks,
@@ -99,17 +102,17 @@ def intervals_svg(intervals: Sequence[Interval], x_label: str) -> str:
         intervals: at least one.
         x_label: what is drawn.
     """
-    longest = min(max(len(found.name) for found in intervals), _LONGEST)
+    ends = interval_range(intervals)
+    longest = min(max(len(interval_name(found, *ends)) for found in intervals), _LONGEST)
     height = _TOP + _BOTTOM + _LINE * len(intervals)
     frame = _Frame(24 + _LETTER * longest, _WIDTH - _RIGHT - 130, _TOP, height - _BOTTOM)
-    ends = [0.0] + [end for found in intervals for end in (found.low, found.high)]
     x = _scale(ends, frame.left, frame.right)
     parts = [
         _axes(frame, [(x(tick), f"{tick:+g}" if tick else "0") for tick in _ticks(ends)], []),
         _labels(frame, x_label, ""),
     ]
     parts.append(f'<path d="M{x(0):.1f} {frame.top}V{frame.bottom}" stroke="{BASE_COLOR}"/>')
-    parts += [_interval(found, frame, _TOP + _LINE * (n + 0.5), x) for n, found in enumerate(intervals)]
+    parts += [_interval(found, frame, _TOP + _LINE * (n + 0.5), x, ends) for n, found in enumerate(intervals)]
     return _svg(_WIDTH, height, parts, x_label)
 
 
@@ -119,16 +122,23 @@ def _ends(curve: Curve) -> list[float]:
     return [value + end for value, error in zip(curve.y, errors, strict=True) for end in (-error, error)]
 
 
-def _interval(found: Interval, frame: _Frame, y: float, x: Callable[[float], float]) -> str:
+def _interval(found: Interval, frame: _Frame, y: float, x: Callable[[float], float], ends: tuple[float, float]) -> str:
+    """A line with its name and verdict; what is beyond the axis ends in an arrow at its edge."""
     color = FOUND_COLOR if found.is_found else PLAIN_COLOR
-    name = found.name if len(found.name) <= _LONGEST else f"{found.name[: _LONGEST - 1]}…"
-    told = f"{found.name}: {found.mean:+.5f} [{found.low:+.5f}, {found.high:+.5f}], {found.verdict}"
+    named = interval_name(found, *ends)
+    name = named if len(named) <= _LONGEST else f"{named[: _LONGEST - 1]}…"
+    text = f"{found.name}: {found.mean:+.5f} [{found.low:+.5f}, {found.high:+.5f}], {found.verdict}"
+    left, right = (min(max(x(end), frame.left), frame.right) for end in (found.low, found.high))
+    _, marker = drawn_at(found, *ends)
+    dot = f'<circle cx="{x(found.mean):.1f}" cy="{y:.1f}" r="4" fill="{color}"/>'
+    if marker != "o":
+        edge, tip = (frame.left + 8, -8) if marker == "<" else (frame.right - 8, 8)
+        dot = f'<path d="M{edge:.1f} {y - 4:.1f}v8l{tip} -4z" fill="{color}"/>'
     return (
-        f'<g class="run" data-name="{escape(found.name)}"><title>{escape(told)}</title>'
+        f'<g class="run" data-name="{escape(found.name)}"><title>{escape(text)}</title>'
         f'<rect x="0" y="{y - _LINE / 2:.1f}" width="{_WIDTH}" height="{_LINE}" fill="transparent"/>'
         f'<text x="{frame.left - 8:.1f}" y="{y + 4:.1f}" text-anchor="end">{escape(name)}</text>'
-        f'<path d="M{x(found.low):.1f} {y:.1f}H{x(found.high):.1f}" stroke="{color}" stroke-width="2"/>'
-        f'<circle cx="{x(found.mean):.1f}" cy="{y:.1f}" r="4" fill="{color}"/>'
+        f'<path d="M{left:.1f} {y:.1f}H{right:.1f}" stroke="{color}" stroke-width="2"/>{dot}'
         f'<text x="{frame.right + 10:.1f}" y="{y + 4:.1f}">{escape(found.verdict)}</text></g>'
     )
 
