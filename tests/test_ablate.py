@@ -98,7 +98,7 @@ def test_a_key_depends_on_what_decides_a_number_and_on_nothing_else(
     given = options(tmp_path, model="LightGCN")
     changes: dict[str, Any] = {"use_gpu": True, "gpu_id": "1", "state": "ERROR", "show_progress": True}
     changes |= {"runs_dir": "elsewhere", "data_path": str(tmp_path), "guard_replay": False, "eval_batch_bytes": 1}
-    changes |= {"eval_batch_size": 9, "metric_decimal_place": 2, "loss_decimal_place": 2}
+    changes |= {"eval_batch_size": 9, "metric_decimal_place": 2, "loss_decimal_place": 2, "guard_dead_share": 0.5}
     assert set(changes) == NO_NUMBER
     base = run_key(resolve_train(given), SPLIT)
     assert {run_key(resolve_train({**given, key: value}), SPLIT) for key, value in changes.items()} == {base}

@@ -88,10 +88,10 @@ def plant(resolved: Resolved, folder: Path, shift: float = 0.0, share: float = 0
     )
 
 
-def plan_of(root: Path, points: str = POINTS, n_seeds: int | None = 3) -> Plan:
-    """Of a file of points on planted data under `root`."""
+def plan_of(root: Path, points: str = POINTS, n_seeds: int | None = 3, **given: Any) -> Plan:  # noqa: ANN401
+    """Of a file of points on planted data under `root`, and what is given on the command line."""
     Path("points.yaml").write_text(dump_yaml({"base": options(root, model="LightGCN")}) + points)
-    return make_plan(*load_ablation("points.yaml", {}, n_seeds))
+    return make_plan(*load_ablation("points.yaml", given, n_seeds))
 
 
 def make(root: Path, points: str = POINTS, n_seeds: int | None = 3, **changes: Any) -> Plan:  # noqa: ANN401
@@ -230,7 +230,7 @@ def test_terms_below_the_limit_are_dead_but_for_regularizers(tmp_path: Path) -> 
     assert [list(lines[name].dead) for name in ("plain", "deep")] == [["ssl"], []]
     assert lines["plain"].marginal_error == 0.02
     assert "Dead terms: ssl at 5 points. Transport has less than 1% of the gradient at 5 of 5" in paragraph(evidence)
-    assert "No term is dead." in paragraph(weigh(make(tmp_path, "points: {plain: {guard_dead_share: 0}}\n")))
+    assert "No term is dead." in paragraph(weigh(plan_of(tmp_path, guard_dead_share=0)))
 
 
 def test_the_paragraph_counts_what_differs(tmp_path: Path) -> None:
