@@ -23,15 +23,17 @@ class _Loader(yaml.SafeLoader):
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self.repeated: list[tuple[int, str]] = []
+        self.problems: list[tuple[int, str]] = []
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         first: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         for key, value in node.value:
             if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
-                raise yaml.MarkedYAMLError(problem="a key must be a string", problem_mark=key.start_mark)
+                told = f"a key must be a string, got {key.value if isinstance(key.value, str) else 'a list or mapping'}"
+                self.problems.append((key.start_mark.line + 1, f"{told}; put it into quotes"))
+                continue
             if key.value in first:
-                self.repeated.append((key.start_mark.line + 1, f"key {key.value!r} appears twice"))
+                self.problems.append((key.start_mark.line + 1, f"key {key.value!r} appears twice"))
             first.setdefault(key.value, (key, value))
         node.value = list(first.values())
         return super().construct_mapping(node, deep)
@@ -80,7 +82,7 @@ def load_yaml(text: str, name: str) -> Any:
 
 
 def read_yaml(text: str, name: str) -> tuple[Any, list[str]]:
-    """Like `load_yaml`, with the keys that are there twice told beside the data, in which the first counts."""
+    """Like `load_yaml`, with what is wrong with keys told beside the data, which has the first of two, no odd one."""
     try:
         for token in yaml.scan(text, Loader=_Loader):
             if isinstance(token, yaml.TagToken):
@@ -90,7 +92,7 @@ def read_yaml(text: str, name: str) -> tuple[Any, list[str]]:
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=token.start_mark)
         loader = _Loader(text)
         values = loader.get_single_data()
-        return values, [f"line {line}: {problem}" for line, problem in sorted(loader.repeated)]
+        return values, [f"line {line}: {problem}" for line, problem in sorted(loader.problems)]
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise ParamError(f"{name}, line {mark.line + 1 if mark else '?'}: {error.problem}") from None

@@ -232,6 +232,29 @@ def test_a_name_that_is_there_twice_hides_no_other_problem() -> None:
     ]
 
 
+def test_odd_names_keys_and_seeds_hide_no_other_problem() -> None:
+    text = """\
+base: {model: LightGCN}
+points:
+  1: {}
+  "": {n_layers: 1}
+  plain: {seeds: [2020, 3020]}
+  again: {control_of: plain}
+  late: {seeds: [4294967296], n_layers: 4}
+  typo: {n_layer: 3}
+"""
+    found = problems(text)
+    assert len(found) == 5, found
+    for expected in (
+        "line 3: a key must be a string, got 1; put it into quotes",
+        "points: a point has no name; write one before its colon",
+        "point again: seeds: 3020 is also a seed of plain",
+        "point late: seeds: expected whole numbers from 0 to 4294967295, got 4294967296",
+        "point typo: n_layer: ",
+    ):
+        assert any(text.startswith(expected) for text in found), (expected, found)
+
+
 def test_seeds_end_where_those_of_a_run_do() -> None:
     text = "base: {model: NCL}\npoints: {a: {}}\nseeds: [4294967295]"
     assert load(text)["a"].seeds == (4294967295,)

@@ -70,7 +70,7 @@ def test_yaml_knows_infinity() -> None:
         ),
         ("a: 1\nb: !!python/object:os.system x", "file.yaml, line 2: tags are refused, write plain data"),
         ("a: !!str 5", "file.yaml, line 1: tags are refused, write plain data"),
-        ("a: 1\n2: b", "file.yaml, line 2: a key must be a string"),
+        ("a: 1\n2: b", "file.yaml, line 2: a key must be a string, got 2; put it into quotes"),
         ("a: &x [10, *x]", "file.yaml, line 1: the alias *x is refused, write the value again"),
         ("a: &x\n  b: *x", "file.yaml, line 2: the alias *x is refused, write the value again"),
         ("a: &x 1\nb: *x", "file.yaml, line 2: the alias *x is refused, write the value again"),

@@ -58,10 +58,9 @@ def load_ablation(path: str, given: Mapping[str, Any], n_seeds: int | None = Non
         of_others = [*_control_problems(name, drafts), *compact_problems(name, drafts, resolved)]
         found = [*more_problems(draft.more), *of_others, *in_training]
         problems += [f"point {name}: {text}" for text in found]
-    raise_all(path, problems + list(_twins(drafts, resolved)))
-    points = [_point(name, drafts, resolved, shared, n_seeds) for name in drafts]
-    raise_all(path, list(_seed_problems(points)))
-    return Path(path).stem, points
+    seeds = _all_seeds(drafts, shared, n_seeds)
+    raise_all(path, problems + list(_twins(drafts, resolved)) + list(_seed_problems(drafts, seeds)))
+    return Path(path).stem, [_point(name, drafts, resolved, seeds[name]) for name in drafts]
 
 
 def _drafts(values: Mapping[str, Any]) -> tuple[dict[str, Draft], list[str]]:
@@ -72,6 +71,9 @@ def _drafts(values: Mapping[str, Any]) -> tuple[dict[str, Draft], list[str]]:
         problems.append(f"points: expected names with overrides, got {type(values['points']).__name__}")
     drafts = {}
     for name, value in listed.items():
+        if not name.strip():
+            problems.append("points: a point has no name; write one before its colon")
+            continue
         if not isinstance(value, dict):
             problems.append(f"point {name}: expected overrides such as {{n_layers: 3}}, or {{}}, got {value!r}")
             continue
@@ -162,35 +164,43 @@ def _twins(drafts: Mapping[str, Draft], resolved: Mapping[str, Resolved]) -> Ite
             )
 
 
-def _point(
-    name: str,
-    drafts: Mapping[str, Draft],
-    resolved: Mapping[str, Resolved],
-    shared: Mapping[str, Any],
-    n_seeds: int | None,
-) -> Point:
+def _point(name: str, drafts: Mapping[str, Draft], resolved: Mapping[str, Resolved], seeds: tuple[int, ...]) -> Point:
     """A point of a file without problems."""
     more = drafts[name].more
-    of, compact = more.get("control_of"), compact_of(drafts[name])
-    source = of or name
-    seeded = drafts[compact.of if compact else source].more
-    seeds = read_seeds({**shared, **seeded}["seeds"], _FIRST_SEED, n_seeds)
-    if of:
-        controls = [other for other, draft in drafts.items() if draft.more.get("control_of") == of]
-        place = 1 + controls.index(name)
-        seeds = tuple(seed + CONTROL_STEP * place for seed in seeds)
+    of = more.get("control_of")
     reported = {metric.lower(): float(figure) for metric, figure in more.get("reported", {}).items()}
-    return Point(name, resolved[source], seeds, reported, more.get("note", ""), of, compact)
+    return Point(name, resolved[of or name], seeds, reported, more.get("note", ""), of, compact_of(drafts[name]))
 
 
-def _seed_problems(points: list[Point]) -> Iterator[str]:
+def _all_seeds(
+    drafts: Mapping[str, Draft], shared: Mapping[str, Any], n_seeds: int | None
+) -> dict[str, tuple[int, ...]]:
+    """The seeds of the points, as far as they can be read."""
+    found = dict[str, tuple[int, ...]]()
+    if n_seeds is not None and more_problems({"seeds": n_seeds}):
+        return found
+    for name, draft in drafts.items():
+        of = draft.more.get("control_of", draft.more.get("compact_of", name))
+        source = {**shared, **drafts[of].more} if isinstance(of, str) and of in drafts else shared
+        if more_problems({"seeds": source["seeds"]}):
+            continue
+        seeds = read_seeds(source["seeds"], _FIRST_SEED, n_seeds)
+        if "control_of" in draft.more:
+            controls = [other for other in drafts if drafts[other].more.get("control_of") == of]
+            seeds = tuple(seed + CONTROL_STEP * (1 + controls.index(name)) for seed in seeds)
+        found[name] = seeds
+    return found
+
+
+def _seed_problems(drafts: Mapping[str, Draft], seeds: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
     """Seeds that do not exist, and seeds that a point and its controls have in common."""
     used: dict[str, set[int]] = {}
-    for point in points:
-        if max(point.seeds) > LARGEST_SEED:
-            yield f"point {point.name}: seeds: expected at most {LARGEST_SEED}, got {max(point.seeds)}"
-        earlier = used.setdefault(point.control_of or point.name, set())
-        common = sorted(earlier & set(point.seeds))
+    for name, own in seeds.items():
+        if max(own) > LARGEST_SEED:
+            yield f"point {name}: seeds: expected at most {LARGEST_SEED}, got {max(own)}"
+        of = drafts[name].more.get("control_of")
+        earlier = used.setdefault(str(of or name), set())
+        common = sorted(earlier & set(own))
         if common:
-            yield f"point {point.name}: seeds: {common[0]} is also a seed of {point.control_of or 'its control'}"
-        earlier |= set(point.seeds)
+            yield f"point {name}: seeds: {common[0]} is also a seed of {of or 'its control'}"
+        earlier |= set(own)
