@@ -181,6 +181,14 @@ def test_without_a_control_four_seeds_of_the_base_are_halved(tmp_path: Path) -> 
     assert "8 of 8 runs of 2 points on planted are finished." in paragraph(weigh(plan))
 
 
+def test_without_a_control_fewer_seeds_of_the_base_are_one_pair_that_is_shown_and_not_judged(tmp_path: Path) -> None:
+    evidence = weigh(make(tmp_path, "points: {plain: {}, same: {reg_weight: 0.0003}}\n", n_seeds=3))
+    first, *_ = evidence.lines
+    assert (first.name, first.verdict, first.n_paired) == ("plain: half of its seeds", "control: one seed", 1)
+    assert "plain: half of its seeds of plain differs by nothing but one seed, so smaller" in paragraph(evidence)
+    assert "There is no control" in paragraph(weigh(plan_of(tmp_path, "points: {other: {n_layers: 1}}\n")))
+
+
 def test_points_of_one_seed_beside_a_base_of_several_are_told_how_far_its_seeds_reach(tmp_path: Path) -> None:
     evidence = weigh(make(tmp_path, "points: {plain: {seeds: 3}, deep: {n_layers: 3, seeds: 1}}\n", n_seeds=None))
     values = sorted(run.result["test"]["ndcg@10"] for run in by_name(evidence)["plain"].runs)
@@ -251,7 +259,7 @@ def test_seeds_that_the_base_has_not_are_no_part_of_a_difference(tmp_path: Path)
         tmp_path, "points: {plain: {seeds: 3}, same: {reg_weight: 0.0003, seeds: [2021, 2022, 2050]}}\n", n_seeds=None
     )
     evidence = weigh(plan)
-    base, line = evidence.lines
+    _, base, line = evidence.lines
     pairs = [[run.result["test"]["ndcg@10"] for run in runs] for runs in (line.runs[:2], base.runs[1:])]
     assert line.differences["ndcg@10"].mean == pytest.approx(np.mean(pairs[0]) - np.mean(pairs[1]), rel=1e-9)
     assert "| same | indistinguishable | 3 of 3, 2 paired |" in (write_report(plan).parent / "report.md").read_text()

@@ -10,7 +10,6 @@ from recmodels.ablation.table import shown_metrics
 from recmodels.data.evaluation import is_smaller_better
 from recmodels.errors import CheckpointError, ParamError
 from recmodels.reporting.comparison import (
-    FEWEST_SEEDS_OF_A_CONTROL,
     Comparison,
     Difference,
     common_metrics,
@@ -103,8 +102,8 @@ def weigh(plan: Plan, base: str | None = None) -> Evidence:
     """Compares every point with the base, and every control with its point.
 
     Points are paired with the base by user and seed. A control has other seeds than its point, so its seeds are paired
-    in their order, which is as good as any where only chance differs. Without a control in the file, the seeds of a
-    base that has at least four are compared half against half.
+    in their order, which is as good as any where only chance differs. Without a finished control, the seeds of the base
+    are compared half against half, of which fewer than four make a single pair.
 
     Args:
         plan: whose runs are finished or not.
@@ -164,12 +163,14 @@ def _differences(
 
 def _halves(base: Point, runs: Sequence[Run], metrics: Sequence[str]) -> Line | None:
     """The control of a base without one: every other seed against the rest."""
-    if len(runs) < FEWEST_SEEDS_OF_A_CONTROL:
+    pairs = list(zip(runs[::2], runs[1::2], strict=False))
+    if not pairs:
         return None
     name = f"{base.name}: half of its seeds"
-    pairs = list(zip(runs[::2], runs[1::2], strict=False))
     differences, reason = _differences(name, pairs, metrics)
-    return Line(name, base, runs[::2], "the other half", len(pairs), differences, {}, {}, [], None, reason)
+    return Line(
+        name, base, [run for run, _ in pairs], "the other half", len(pairs), differences, {}, {}, [], None, reason
+    )
 
 
 def _corrected(lines: Sequence[Line], metrics: Sequence[str]) -> list[Line]:
