@@ -65,7 +65,10 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "no loss": (
         ["--bpr_weight=0", "--reg_weight=0", "--ssl_reg=0", "--ot_weight=0"],
-        ["NCL_OT: no term of the loss counts in epoch 0", "bpr: weight 0 from epoch 0", "Raise the weight"],
+        [
+            "bpr_weight: no term of the loss counts in epoch 0; raise one of bpr_weight, reg_weight, ssl_reg",
+            "ot_weight",
+        ],
     ),
     "unknown encoding": (["--encoding=utf9"], ["encoding: unknown encoding 'utf9'; did you mean 'utf-8'?"]),
     "nothing separates": (["--field_separator=''"], ["field_separator: expected a separator", "got ''"]),

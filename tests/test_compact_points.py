@@ -7,7 +7,8 @@ import pytest
 
 from recmodels.ablation.ablate import Work, ablate, failed_trials
 from recmodels.ablation.ablation_file import load_ablation
-from recmodels.ablation.points import Plan, finished_runs, make_plan
+from recmodels.ablation.compact_points import Draft, compact_of, with_sources
+from recmodels.ablation.points import Compact, Plan, Source, finished_runs, make_plan
 from recmodels.ablation.report import write_report
 from recmodels.ablation.table import write_table
 from recmodels.config import Resolved
@@ -128,6 +129,16 @@ def test_what_cannot_be_made_is_refused_before_the_first_run(point: str, message
         plan_of(tmp_path, POINTS.replace("seeds: 2", f"  odd: {point}\nseeds: 2"))
     assert f"point odd: {message}" in str(caught.value)
     assert str(caught.value).count("point odd") == 1
+
+
+def test_what_a_run_is_made_from_is_plain_data(tmp_path: Path) -> None:
+    runs = {run.point: run for run in plan_of(tmp_path).runs if run.seed == 2021}
+    compact = Compact("search", None, {"epochs": 2})
+    assert runs["small"].source == Source(runs["search"].key, "search, seed 2021", compact)
+    assert runs["search"].source is None
+    drafts = {"a": Draft({"x": 1, "y": 2}, {}, False), "b": Draft({"y": 3}, {"compact_of": "a", "prune": 1 / 4}, False)}
+    assert with_sources(drafts)["b"].overrides == {"x": 1, "y": 3}
+    assert compact_of(drafts["b"]) == Compact("a", 0.25, {"y": 3})
 
 
 def test_a_mistake_in_the_source_is_told_once(tmp_path: Path) -> None:

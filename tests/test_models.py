@@ -182,12 +182,10 @@ def test_a_deep_copy_is_a_model_of_its_own(name: str, tmp_path: Path) -> None:
 
 def test_a_model_without_a_loss_in_its_first_epoch_is_refused(name: str, tmp_path: Path) -> None:
     nothing = dict.fromkeys(_weight_keys(name), 0)
-    with pytest.raises(
-        ParamError, match=rf"^{name}: no term of the loss counts in epoch 0; got bpr: weight 0 from epoch 0"
-    ):
+    with pytest.raises(ParamError, match="bpr_weight: no term of the loss counts in epoch 0; raise one of bpr_weight"):
         session(tmp_path, model=name, **nothing)
     later = {key: f"{key.split('_')[0]}_starts_at" for key in _weight_keys(name)}
     for key in (key for key, start in later.items() if start in set(MODELS[name].Params.keys())):
-        with pytest.raises(ParamError, match="weight 0.5 from epoch 2"):
+        with pytest.raises(ParamError, match=rf"{key} \(from epoch 2\)"):
             session(tmp_path, model=name, **nothing | {key: 0.5, later[key]: 2})
         assert len(session(tmp_path, model=name, **nothing | {key: 0.5, later[key]: 0}).model.objectives) == 1

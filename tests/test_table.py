@@ -313,8 +313,8 @@ def test_shipped_figures_are_found_by_name_and_name_their_sources() -> None:
 
 def test_a_long_value_is_shown_by_its_beginning_and_told_apart_by_a_fingerprint(tmp_path: Path) -> None:
     long = "users " + " ".join(f"{n}*2" for n in range(60))
-    one, two = (write_run(tmp_path / name, 0.2, adae_widths=long + name) for name in "ab")
+    one, two = (write_run(tmp_path / name, 0.2, columns=long + name) for name in "ab")
     runs, _ = read_runs([one, two])
-    texts = [run.settings["adae_widths"] for run in runs]
+    texts = [run.settings["columns"] for run in runs]
     assert all(text.startswith('"users 0*2 1*2') and len(text) < 60 for text in texts)
     assert texts[0] != texts[1]

@@ -79,7 +79,7 @@ def deciding_values(resolved: Resolved) -> dict[str, Any]:
 def unread_keys(resolved: Resolved) -> list[str]:
     """Keys typed on a command line that nothing reads at the run's values, such as those of a loss not chosen."""
     inert = resolved.params.inert_keys()
-    return [key for key, layer in resolved.origin.items() if layer == COMMAND_LINE and key in inert]
+    return sorted(key for key, layer in resolved.origin.items() if layer == COMMAND_LINE and key in inert)
 
 
 def prepare(resolved: Resolved) -> Session:

@@ -16,6 +16,14 @@ class ContrastParams(LightGCN.Params):
     ssl_reduction: str = param(choices=REDUCTIONS)
     ssl_candidates: str = param(choices=CANDIDATES)
 
+    def first_epochs(self) -> dict[str, int]:
+        """Also that of the contrast."""
+        return super().first_epochs() | {"ssl_weight": 0}
+
+    def inert_keys(self) -> set[str]:
+        """Also: the form of a contrast without a weight."""
+        return super().inert_keys() | (set() if self.ssl_weight else {"ssl_reduction", "ssl_candidates"})
+
     def form(self, temperature: float) -> ContrastForm:
         """Reduction and candidates as given, at a temperature."""
         return ContrastForm(temperature, self.ssl_reduction, self.ssl_candidates)

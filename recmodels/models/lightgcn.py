@@ -1,5 +1,6 @@
 """LightGCN."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from recmodels.graph import BipartiteGraph
@@ -33,10 +34,16 @@ class LightGCN(GraphRecommender):
         reg_weight: float = param(ge=0)
         require_pow: bool = param()
 
+        def first_epochs(self) -> dict[str, int]:
+            """Keys of the weights of the loss's terms, and the epoch in which each term begins to count."""
+            return {"bpr_weight": 0, "reg_weight": 0}
+
         def problems(self) -> list[str]:
-            """Also: a search needs a term that ranks."""
+            """Also: an epoch needs a loss, and a search a term that ranks."""
+            starts = self.first_epochs()
+            idle = [] if any(getattr(self, key) and not first for key, first in starts.items()) else [_no_loss(starts)]
             lacking = "bpr_weight: the picker learns from the ranking term, whose weight is 0; raise it"
-            return super().problems() + ([lacking] if self.held_out_share and not self.bpr_weight else [])
+            return super().problems() + idle + ([lacking] if self.held_out_share and not self.bpr_weight else [])
 
     def build(self, p: Params, graph: BipartiteGraph) -> Parts:
         """Table, propagation, the ranking loss and the regulariser."""
@@ -49,3 +56,8 @@ class LightGCN(GraphRecommender):
             [ranking(p, graph), EgoNorm(p.reg_weight, squared=p.require_pow)],
             scorer(p, graph),
         )
+
+
+def _no_loss(starts: Mapping[str, int]) -> str:
+    listed = ", ".join(f"{key} (from epoch {first})" if first else key for key, first in starts.items())
+    return f"bpr_weight: no term of the loss counts in epoch 0; raise one of {listed}, or start one at 0"

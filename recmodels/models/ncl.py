@@ -32,6 +32,24 @@ class NCL(LightGCN):
         m_step: int = param(ge=1)
         warm_up_step: int = param(ge=0)
 
+        def first_epochs(self) -> dict[str, int]:
+            """Also those of the two contrasts."""
+            return super().first_epochs() | {"ssl_reg": 0, "proto_reg": self.warm_up_step}
+
+        def inert_keys(self) -> set[str]:
+            """Also: what only a contrast without a weight would read."""
+            of_structure = set() if self.ssl_reg else {"alpha"}
+            of_prototypes = set() if self.proto_reg else {"warm_up_step"}
+            if not self.proto_reg and not self.reads_clusters:
+                of_prototypes |= {"num_clusters", "m_step"}
+            of_both = set() if self.ssl_reg or self.proto_reg else {"ssl_temp"}
+            return super().inert_keys() | of_structure | of_prototypes | of_both
+
+        @property
+        def reads_clusters(self) -> bool:
+            """Whether something beside the prototype term reads the clusters of the nodes."""
+            return False
+
     def build(self, p: Params, graph: BipartiteGraph) -> Parts:  # type: ignore[override]  # a model reads its own keys
         """LightGCN's parts, enough hops for the structure contrast, and the two contrasts."""
         parts = super().build(p, graph)

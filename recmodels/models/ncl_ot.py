@@ -24,6 +24,15 @@ class NCL_OT(NCL):  # noqa: N801  (published spelling)
     class Params(NCL.Params, TransportParams):
         """Keys of `properties/model/NCL_OT.yaml`."""
 
+        def first_epochs(self) -> dict[str, int]:
+            """Also that of the transport term."""
+            return super().first_epochs() | {"ot_weight": self.ot_starts_at}
+
+        @property
+        def reads_clusters(self) -> bool:
+            """The subgraphs of `ot_sampler: cluster` are within them."""
+            return self.ot_weight > 0 and self.ot_sampler == "cluster"
+
         def problems(self) -> list[str]:
             """Also: the views must name hops that this model has."""
             return super().problems() + self.view_problems(max(self.n_layers, 2 * self.hyper_layers))

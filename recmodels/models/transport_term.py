@@ -93,6 +93,25 @@ class TransportParams(Params):
         """The weights of the sampled graph if it is two-hop reachability."""
         return self.ot_reach2_weights if self.ot_sample_graph == "reach2" else None
 
+    def inert_keys(self) -> set[str]:
+        """Also: what only a term without a weight would read, or a distance, cost or view that was not chosen."""
+        own = set(TransportParams.keys()) - {"ot_weight"}
+        return super().inert_keys() | (self._unread() if self.ot_weight else own)
+
+    def _unread(self) -> set[str]:
+        reads_two_hops = self.ot_sample_graph == "reach2" or (self.ot_share > 0 and self.ot_structure == "reach2")
+        has_noise = any(view.startswith("noise") for view in (self.ot_view_a, self.ot_view_b))
+        of_gromov = {"ot_gw_epsilon", "ot_gw_outer", "ot_gw_inner", "ot_gw_plan", "ot_gw_temperature", "ot_structure"}
+        rules = [
+            (self.ot_share == 0, of_gromov),
+            (self.ot_share == 1, {"ot_temperature"}),
+            (self.ot_cost == "cosine", {"ot_cost_temperature"}),
+            (self.ot_threshold == 0, {"ot_threshold_scope"}),
+            (not reads_two_hops, {"ot_reach2_weights"}),
+            (not has_noise, {"ot_noise"}),
+        ]
+        return {key for is_unread, keys in rules if is_unread for key in keys}
+
     def view_problems(self, n_hops: int) -> list[str]:
         """What is wrong with the two views of a model whose last hop is `n_hops`."""
         found = {key: view_problem(getattr(self, key), n_hops) for key in ("ot_view_a", "ot_view_b")}

@@ -69,6 +69,11 @@ class Run(NamedTuple):
     config: dict[str, Any]
 
     @property
+    def keys(self) -> frozenset[str]:
+        """Flat names of the whole configuration, the inner ones dotted."""
+        return frozenset(_flat(self.config))
+
+    @property
     def settings(self) -> dict[str, str]:
         """Every value that decides a number, without the seed: flat names, the inner ones dotted, to text.
 

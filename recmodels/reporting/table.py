@@ -176,10 +176,14 @@ def _rows(runs: Sequence[Run]) -> tuple[Row, ...]:
 
 
 def _differing(runs: Sequence[Run]) -> set[str]:
-    """Keys with two values, or which one run has and another run of the same model has not."""
-    given = [(run.result["model"], run.settings) for run in runs]
+    """Keys with two values, or which one run has and another run of the same model has not.
+
+    A key that is only unread in one of them differs where the choice that reads it does, and that is shown.
+    """
     found = set()
-    for (model, one), (other, two) in combinations(given, 2):
-        found |= {key for key in one.keys() & two.keys() if one[key] != two[key]}
-        found |= one.keys() ^ two.keys() if model == other else set()
+    for one, two in combinations(runs, 2):
+        ours, theirs = one.settings, two.settings
+        found |= {key for key in ours.keys() & theirs.keys() if ours[key] != theirs[key]}
+        alone = (ours.keys() - two.keys) | (theirs.keys() - one.keys)
+        found |= alone if one.result["model"] == two.result["model"] else set()
     return found
