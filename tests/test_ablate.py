@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -369,6 +370,25 @@ def test_some_points_are_chosen_by_name_or_pattern_with_what_they_need(tmp_path:
     assert str(caught.value).split("\n  - ") == [
         "--points: 2 problems", "'plan' is no point; did you mean 'plain'?", "'none' is no point"
     ]  # fmt: skip
+
+
+def test_run_folders_of_other_machines_are_taken_over(tmp_path: Path) -> None:
+    plan = make(tmp_path, n_seeds=1)
+    work(plan, pretend)
+    elsewhere = tmp_path / "collected" / plan.folder.name
+    for found in plan.runs:
+        shutil.copytree(plan.folders()[found.key], elsewhere / found.folder_name)
+    taken = make(tmp_path, n_seeds=1, runs_dir=str(tmp_path / "collected"))
+    runner, folders = counted()
+    work(taken, runner)
+    assert folders == []
+    assert "3 of 3 runs are finished" in write_table(taken)
+    (elsewhere / "study.json").unlink()
+    (elsewhere / "notes").mkdir()
+    with pytest.raises(
+        UserError, match="not a study: it has notes, study.db, table.md; choose another --runs"
+    ):
+        GridStudy(taken)
 
 
 def test_a_mistake_is_one_message_before_the_first_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,6 +28,7 @@ class GridStudy(SharedStudy):
     """
 
     option = "--runs_dir"
+    may_begin_with_runs = True
 
     def __init__(self, plan: Plan, retried: frozenset[int] = frozenset()) -> None:
         super().__init__(plan.folder, plan.identity, not is_smaller_better(plan.metric))

@@ -54,6 +54,7 @@ class SharedStudy:
     """
 
     option = "--study"  # names the folder
+    may_begin_with_runs = False  # whether a folder of run folders may become a study
 
     def __init__(
         self, folder: Path, identity: Mapping[str, Any], maximize: bool, pruner: optuna.pruners.BasePruner | None = None
@@ -61,7 +62,7 @@ class SharedStudy:
         self.folder = folder
         (folder / LOCKS).mkdir(parents=True, exist_ok=True)
         with study_lock(folder):
-            _check_identity(folder, json.loads(json.dumps(identity)), self.option)
+            _check_identity(folder, json.loads(json.dumps(identity)), self.option, self.may_begin_with_runs)
             optuna.logging.set_verbosity(optuna.logging.WARNING)
             self._study = optuna.create_study(
                 study_name=_NAME,
@@ -206,10 +207,11 @@ def _pruner(prune_after: int) -> optuna.pruners.BasePruner:
     return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=prune_after)
 
 
-def _check_identity(folder: Path, identity: dict[str, Any], option: str) -> None:
+def _check_identity(folder: Path, identity: dict[str, Any], option: str, may_have_runs: bool) -> None:
     """Writes the identity of a new study, compares that of an old one."""
     if not (folder / STUDY).exists():
-        others = sorted(path.name for path in folder.iterdir() if path.name not in (LOCKS, f".{STUDY}.tmp"))
+        there = [path for path in folder.iterdir() if path.name not in (LOCKS, f".{STUDY}.tmp")]
+        others = sorted(path.name for path in there if not (may_have_runs and (path / CONFIG).is_file()))
         if others:
             raise UserError(
                 f"{folder} is not empty and not a study: it has {', '.join(others[:5])}; choose another {option}"
