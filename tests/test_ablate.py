@@ -385,9 +385,7 @@ def test_run_folders_of_other_machines_are_taken_over(tmp_path: Path) -> None:
     assert "3 of 3 runs are finished" in write_table(taken)
     (elsewhere / "study.json").unlink()
     (elsewhere / "notes").mkdir()
-    with pytest.raises(
-        UserError, match="not a study: it has notes, study.db, table.md; choose another --runs"
-    ):
+    with pytest.raises(UserError, match="not a study: it has notes, study.db, table.md; choose another --runs"):
         GridStudy(taken)
 
 

@@ -21,7 +21,9 @@ def test_it_runs_with_fewer_epochs_and_its_interval_is_that_of_the_page(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notebook = run_with(1, checkout, NAME, tmp_path, monkeypatch)
-    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["1-2020", "1-2021", "3-2020", "3-2021"]
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [
+        f"{n_layers}-{seed}" for n_layers in (1, 3) for seed in (2020, 2021, 2022)
+    ]
     (page,) = [
         output.data["text/markdown"]
         for cell in code_cells(notebook)
