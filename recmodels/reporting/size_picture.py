@@ -4,12 +4,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from matplotlib.figure import Figure
+from scipy.optimize import isotonic_regression
 
-from recmodels.reporting.pictures import BASE_COLOR, COLORS, Curve, new_axes, save_png
+from recmodels.reporting.pictures import BASE_COLOR, COLORS, PLAIN_COLOR, Curve, new_axes, save_png
 from recmodels.reporting.svg import log_curves_svg
 
 _GAP = 0.035  # of the height, between two names
+_ASIDE, _BESIDE = (
+    1.05,
+    1.4,
+)  # factors of the size: from a point to its name, and below which names are beside each other
 
 
 class Sized(NamedTuple):
@@ -66,22 +72,36 @@ def _figure(points: Sequence[Sized], y_label: str) -> Figure:
     axes.set_xlabel("parameters")
     axes.set_ylabel(y_label)
     low, high = axes.get_ylim()
-    for point, height in name_heights(points, _GAP * (high - low)):
-        place = (point.parameters, height)
-        text = axes.annotate(point.name, place, (7, 0), textcoords="offset points", va="center", fontsize=7)
+    placed = name_heights(points, _GAP * (high - low))
+    axes.set_ylim(min(low, *(height for _, height in placed)), max(high, *(height for _, height in placed)))
+    for point, height in placed:
+        line = {"arrowstyle": "-", "color": PLAIN_COLOR, "linewidth": 0.5}
+        text = axes.annotate(
+            point.name, (point.parameters, point.mean), (point.parameters * _ASIDE, height), va="center", fontsize=7,
+            arrowprops=line,
+        )  # fmt: skip
         text.set_parse_math(False)
     return figure
 
 
 def name_heights(points: Sequence[Sized], gap: float) -> list[tuple[Sized, float]]:
-    """Heights of the names: those of the points, moved up where names of about the same size would overlap.
+    """Heights of the names: as near to those of the points as they can be, where names beside each other are apart.
 
     Args:
         points: any.
         gap: smallest distance of two names, in the unit of the metric.
     """
+    groups: list[list[Sized]] = []
+    for point in sorted(points, key=lambda point: point.parameters):
+        if groups and point.parameters < _BESIDE * groups[-1][-1].parameters:
+            groups[-1].append(point)
+        else:
+            groups.append([point])
     placed: list[tuple[Sized, float]] = []
-    for point in sorted(points, key=lambda point: point.mean):
-        near = [height for other, height in placed if 0.5 < other.parameters / point.parameters < 2]
-        placed.append((point, max([point.mean, *(height + gap for height in near)])))
+    for group in groups:
+        ordered = sorted(group, key=lambda point: point.mean)
+        steps = gap * np.arange(len(ordered))
+        # The nearest heights that keep their distance are, less a step each, the nearest ones that do not fall.
+        heights = isotonic_regression([point.mean for point in ordered] - steps).x + steps
+        placed += zip(ordered, heights.tolist(), strict=True)
     return placed
