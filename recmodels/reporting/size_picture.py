@@ -12,10 +12,8 @@ from recmodels.reporting.pictures import BASE_COLOR, COLORS, PLAIN_COLOR, Curve,
 from recmodels.reporting.svg import log_curves_svg
 
 _GAP = 0.035  # of the height, between two names
-_ASIDE, _BESIDE = (
-    1.05,
-    1.4,
-)  # factors of the size: from a point to its name, and below which names are beside each other
+# Factors of the size: from a point to its name, and below which the names of two points are beside each other.
+_ASIDE, _BESIDE = 1.05, 1.3
 
 
 class Sized(NamedTuple):
