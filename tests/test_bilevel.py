@@ -27,7 +27,7 @@ SEARCH: dict[str, Any] = {
 }
 
 
-def _bilevel(of: Started) -> Bilevel:
+def bilevel_of(of: Started) -> Bilevel:
     return next(c for c in of.trainer.callbacks if isinstance(c, Bilevel))
 
 
@@ -54,7 +54,7 @@ def test_the_picker_moves_only_in_its_own_step_and_the_weights_only_in_theirs(tm
     of = start(tmp_path, **SEARCH, epochs=2)
     watch = of.watch(Watch(of))
     before = _pickers(of)
-    outer = _bilevel(of)
+    outer = bilevel_of(of)
     step, weights = outer.on_step_end, list(table_of(of.session.model).weights_of_candidates())
 
     def checked(at: Step) -> None:
@@ -73,7 +73,7 @@ def test_the_picker_rests_while_it_warms_up_and_steps_as_often_as_asked(tmp_path
         start(tmp_path, **SEARCH | {"adae_warmup": 2}, epochs=2)
     longer = start(tmp_path, "longer", **SEARCH | {"adae_warmup": 2, "adae_every": 2}, epochs=3).fit()
     n_batches = len(longer.session.splits.train)
-    assert len(_bilevel(longer)._losses) == n_batches // 2
+    assert len(bilevel_of(longer)._losses) == n_batches // 2
     assert int(table_of(longer.session.model).step) == n_batches  # of the gates' schedule, which rests too
 
 
@@ -96,7 +96,7 @@ def test_the_step_that_is_looked_ahead_has_the_weight_of_the_ranking_term(weight
 
     class Both(Callback):
         def on_step_end(self, step: Step) -> None:
-            outer, model = _bilevel(of), of.session.model
+            outer, model = bilevel_of(of), of.session.model
             batch = model.batch(next(iter(of.session.splits.train)))
             for order in (False, True):
                 outer.p = dataclasses.replace(outer.p, adae_unrolled=order)
@@ -161,7 +161,7 @@ def test_the_penalty_is_memory_less_diversity_over_both_sides(tmp_path: Path) ->
     expected = sum(
         3 * mean_size(p, sizes) - 0.5 * spread(p) for p, sizes in zip(table.probabilities(), table.sizes(), strict=True)
     )
-    torch.testing.assert_close(_bilevel(of)._penalty(of.session.model), expected)
+    torch.testing.assert_close(bilevel_of(of)._penalty(of.session.model), expected)
 
 
 def test_the_log_says_where_the_choice_stands(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,31 +8,17 @@ import pytest
 import torch
 
 from recmodels.errors import NonFiniteError
-from recmodels.training.bilevel import Bilevel, table_of
+from recmodels.training.bilevel import table_of
 from recmodels.training.callbacks import Callback, Step
 from tests.runs import Started, start
-
-SEARCH: dict[str, Any] = {
-    "model": "LightGCN",
-    "table": "adaptive",
-    "adae_mode": "auto",
-    "adae_dims": [2, 4, 16],
-    "adae_warmup": 1,
-    "adae_every": 1,
-    "adae_picker_lr": 1.0,
-    "epochs": 4,
-}
-
-
-def _bilevel(of: Started) -> Bilevel:
-    return next(c for c in of.trainer.callbacks if isinstance(c, Bilevel))
+from tests.test_bilevel import SEARCH, bilevel_of
 
 
 class Broken(Callback):
     """Lets the outer loss be NaN once, in the second step of an epoch."""
 
     def __init__(self, of: Started, epoch: int) -> None:
-        self.outer, self.epoch = _bilevel(of), epoch
+        self.outer, self.epoch = bilevel_of(of), epoch
         self.penalty = self.outer._penalty
 
     def on_gradients(self, step: Step) -> None:
@@ -43,7 +29,7 @@ class Broken(Callback):
 
 
 def _broken(root: Path, **options: Any) -> Started:
-    of = start(root, **SEARCH | options)
+    of = start(root, **SEARCH | options, epochs=4)
     of.watch(Broken(of, 2))
     return of
 
@@ -78,7 +64,7 @@ def test_a_rollback_undoes_the_steps_of_the_picker_and_lowers_its_rate(tmp_path:
 
     class Look(Callback):
         def on_epoch_start(self, trainer: object, epoch: int) -> None:
-            state = _bilevel(of).optimizer.state_dict()
+            state = bilevel_of(of).optimizer.state_dict()
             steps = max((int(s["step"]) for s in state["state"].values()), default=0)
             seen.append((epoch, steps, state["param_groups"][0]["lr"]))
 

@@ -76,8 +76,9 @@ class Bilevel(Callback):
         if int(table.step) % self.p.adae_every:
             return
         loss, gradients = self._gradients(step, self._batch(model, step))
-        step.outer = torch.stack([loss.detach(), get_total_norm(gradients)])
-        if not bool(torch.isfinite(step.outer).all()):
+        values = torch.stack([loss.detach(), get_total_norm(gradients)])
+        if not bool(torch.isfinite(values).all()):
+            step.failed_outer = values
             return
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient

@@ -33,7 +33,8 @@ class Step:
         terms: unweighted scalar terms by objective name, attached to the autograd graph.
         loss: the weighted sum that is differentiated.
         norm: total gradient norm before clipping; None until `on_gradients`.
-        outer: (2,) loss and gradient norm of a second level's step after this one; None where there is none.
+        failed_outer: (2,) loss and gradient norm of a second level's step that was not taken, because they are not
+            finite; None where there is none.
     """
 
     trainer: Trainer
@@ -43,7 +44,7 @@ class Step:
     terms: dict[str, Tensor]
     loss: Tensor
     norm: Tensor | None = None
-    outer: Tensor | None = None
+    failed_outer: Tensor | None = None
 
 
 @dataclass

@@ -62,10 +62,10 @@ class NonFiniteGuard(Callback):
         self._states = snapshot(trainer.model)
 
     def on_step_end(self, step: Step) -> None:
-        """Checks the second level's step, if one was due, and takes the random states of the next step."""
+        """Acts on a step of the second level that was not taken, and takes the random states of the next step."""
         self._states = snapshot(step.trainer.model)
-        if step.outer is not None and not bool(torch.isfinite(step.outer).all()):
-            self._fail_outer(step, step.outer)
+        if step.failed_outer is not None:
+            self._fail_outer(step, step.failed_outer)
 
     def on_terms(self, step: Step) -> None:
         """Checks terms and loss before the backward pass where the scaler takes over its check."""
