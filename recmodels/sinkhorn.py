@@ -1,6 +1,7 @@
 """Entropic transport plans of many small problems at once: proximal steps in the log domain, and plain scaling.
 
-Sizes: B problems, n rows, m columns. A problem never sees the other problems of its batch.
+Sizes: B problems, n rows, m columns. No problem sees the values of another one; how
+many there are decides the last bits.
 """
 
 import math
@@ -74,12 +75,9 @@ def proximal_sinkhorn(
     cost = masks.clean(cost)
     log_kernel = cost / -(epsilon.to(cost).view(-1, 1, 1) if isinstance(epsilon, Tensor) else epsilon)
     log_a, log_b = (log_uniform(mask, like) for mask, like in _sides(cost, masks))
-    # In place only where neither autograd nor the tolerance needs the previous state.
-    is_kept = bool(tolerance) or (torch.is_grad_enabled() and log_kernel.requires_grad)
-    step = _Step(log_kernel, log_a, log_b, tolerance, None if is_kept else torch.empty_like(log_kernel))
-    log_plan, g = torch.zeros_like(log_kernel), log_b
-    for _ in range(outer):
-        log_plan, g = step(log_plan, g, inner)
+    axes = PROBLEMS_LAST if len(cost) >= MANY_PROBLEMS else PROBLEMS_FIRST
+    step = _Step(axes.laid(log_kernel), axes.laid(log_a), axes.laid(log_b), axes, tolerance)
+    log_plan = step.repeated(outer, inner).permute(axes.inverse).contiguous()
     plan = (log_plan if masks.padded is None else log_plan.masked_fill(masks.padded, NO_MASS)).exp()
     return Plan(plan, _marginal_error(plan.detach(), log_a.exp(), log_b.exp()), outer * inner)
 
@@ -129,53 +127,82 @@ def _scaled(kernel: Tensor, a: Tensor, b: Tensor, n_iters: int) -> Tensor:
     return u.T.unsqueeze(-1) * kernel * v.T.unsqueeze(-2)
 
 
+class _Axes(NamedTuple):
+    """Where the rows and the columns of many problems lie: `order` brings them there, `inverse` back."""
+
+    rows: int
+    columns: int
+    order: tuple[int, int, int]
+    inverse: tuple[int, int, int]
+
+    def laid(self, x: Tensor) -> Tensor:
+        """Moves (B, ., .) there."""
+        return x.permute(self.order).contiguous()
+
+
+PROBLEMS_FIRST = _Axes(1, 2, (0, 1, 2), (0, 1, 2))
+PROBLEMS_LAST = _Axes(0, 1, (1, 2, 0), (2, 0, 1))
+
+# From here on sums and maxima run over as many problems at once as a register holds (docs/performance.md).
+MANY_PROBLEMS = 32
+
+
 class _Step(NamedTuple):
-    """One proximal step; `work` is a buffer (B, n, m) that allows to work in place, or None."""
+    """A proximal step: kernel (B, n, m) and masses (B, n, 1) and (B, 1, m) in logarithms, all laid out by `axes`."""
 
     log_kernel: Tensor
     log_a: Tensor
     log_b: Tensor
+    axes: _Axes
     tolerance: float
-    work: Tensor | None
 
-    def __call__(self, log_plan: Tensor, g: Tensor, inner: int) -> tuple[Tensor, Tensor]:
-        """From one log plan (B, n, m) and column potential (B, 1, m) to the next."""
-        if self.work is not None:
-            return self._scale(log_plan.add_(self.log_kernel), g, inner)
+    def repeated(self, outer: int, inner: int) -> Tensor:
+        """The log plan after `outer` steps of `inner` iterations each."""
+        # In place only where neither autograd nor the tolerance needs the previous state.
+        is_kept = bool(self.tolerance) or (torch.is_grad_enabled() and self.log_kernel.requires_grad)
+        work = None if is_kept else torch.empty_like(self.log_kernel)
+        log_plan, g = torch.zeros_like(self.log_kernel), self.log_b
+        for _ in range(outer):
+            log_plan, g = self(log_plan, g, inner, work)
+        return log_plan
+
+    def __call__(self, log_plan: Tensor, g: Tensor, inner: int, work: Tensor | None) -> tuple[Tensor, Tensor]:
+        """From one log plan and column potential to the next; in place if there is a buffer to work in."""
+        if work is not None:
+            return self._scale(log_plan.add_(self.log_kernel), g, inner, work)
         moved, moved_g = self._scale(log_plan + self.log_kernel, g, inner)
         if not self.tolerance:
             return moved, moved_g
         # A problem that is not moved proposes the same step again: it needs no flag to stay frozen.
-        is_moving = (moved.exp() - log_plan.exp()).abs().sum((1, 2), keepdim=True) > self.tolerance
+        change = (moved.exp() - log_plan.exp()).abs().sum((self.axes.rows, self.axes.columns), keepdim=True)
+        is_moving = change > self.tolerance
         return torch.where(is_moving, moved, log_plan), torch.where(is_moving, moved_g, g)
 
-    def _scale(self, log_q: Tensor, g: Tensor, inner: int) -> tuple[Tensor, Tensor]:
+    def _scale(self, log_q: Tensor, g: Tensor, inner: int, work: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Scales exp(log_q) towards both marginals by `inner` Sinkhorn iterations."""
-        f = self._row_potential(log_q, g)
-        total = _logsumexp(log_q, f, -2, self.work)
+        rows, columns = self.axes.rows, self.axes.columns
+        f = self.log_a - _logsumexp(log_q, g, columns, work)
+        total = _logsumexp(log_q, f, rows, work)
         for _ in range(inner - 1):
-            f = self._corrected(f, self._row_potential(log_q, self.log_b - total))
-            total = _logsumexp(log_q, f, -2, self.work)
+            f = self._corrected(f, self.log_a - _logsumexp(log_q, self.log_b - total, columns, work))
+            total = _logsumexp(log_q, f, rows, work)
         # In this order the large numbers cancel first: columns sum to their mass even where cost / epsilon is 1e11.
-        if self.work is None:
+        if work is None:
             return log_q + f - total + self.log_b, self.log_b - total
         return log_q.add_(f).sub_(total).add_(self.log_b), self.log_b - total
-
-    def _row_potential(self, log_q: Tensor, g: Tensor) -> Tensor:
-        return self.log_a - _logsumexp(log_q, g, -1, self.work)
 
     def _corrected(self, f: Tensor, proposed: Tensor) -> Tensor:
         if not self.tolerance:
             return proposed
-        row_error = ((proposed - f).abs() * self.log_a.exp()).sum(1, keepdim=True)
+        row_error = ((proposed - f).abs() * self.log_a.exp()).sum(self.axes.rows, keepdim=True)
         return torch.where(row_error > self.tolerance, proposed, f)
 
 
-def _logsumexp(log_q: Tensor, potential: Tensor, dim: int, work: Tensor | None) -> Tensor:
+def _logsumexp(log_q: Tensor, potential: Tensor, axis: int, work: Tensor | None) -> Tensor:
     if work is None:
-        return torch.logsumexp(log_q + potential, dim, keepdim=True)
-    top = torch.add(log_q, potential, out=work).amax(dim, keepdim=True)
-    return work.sub_(top).exp_().sum(dim, keepdim=True).log_().add_(top)
+        return torch.logsumexp(log_q + potential, axis, keepdim=True)
+    top = torch.add(log_q, potential, out=work).amax(axis, keepdim=True)
+    return work.sub_(top).exp_().sum(axis, keepdim=True).log_().add_(top)
 
 
 def log_uniform(mask: Tensor | None, like: Tensor) -> Tensor:

@@ -140,9 +140,14 @@ def test_a_problem_does_not_see_the_rest_of_its_batch(solver, dtype):
     cost[30:] *= 1e4
     value, result = wasserstein(cost, solver)
     for part in (slice(0, 1), slice(3, 10), slice(29, 30)):
-        alone, alone_result = wasserstein(cost[part], solver)
-        assert torch.equal(alone, value[part])
-        assert torch.equal(alone_result.plan, result.plan[part])
+        beside_others = cost.flip(0)
+        beside_others[part] = cost[part]
+        again, again_result = wasserstein(beside_others, solver)
+        assert torch.equal(again[part], value[part])
+        assert torch.equal(again_result.plan[part], result.plan[part])
+        alone, alone_result = wasserstein(cost[part], solver)  # fewer problems lie in another order, see MANY_PROBLEMS
+        assert_close(alone, value[part], rtol=1e-5, atol=0)
+        assert_close(alone_result.plan, result.plan[part], rtol=1e-4, atol=1e-8)
 
 
 def test_one_epsilon_per_problem_equals_separate_calls():
