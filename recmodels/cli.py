@@ -4,8 +4,10 @@ import errno
 import json
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
@@ -112,11 +114,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return guarded(_COMMANDS[name], rest, _REMEDIES_OF.get(name, _REMEDIES))
 
 
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Lets the signal of `kill` and of schedulers act like ctrl-c, lest the workers of an ablation outlive it."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def guarded(command: Callable[[list[str]], None], arguments: list[str], remedies: Remedies = _REMEDIES) -> int:
-    """Runs a command and turns errors, and an interruption by hand, into one message and an exit code."""
+    """Runs a command and turns errors, and an interruption, into one message and an exit code."""
     logging.captureWarnings(True)
     try:
-        command(arguments)
+        with _interrupted_by_sigterm():
+            command(arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

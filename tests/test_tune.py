@@ -230,6 +230,37 @@ def test_a_trial_is_in_one_process_at_a_time_and_free_when_its_lock_is(tmp_path:
     assert other.claim(2) is None
 
 
+def test_a_trial_that_ends_between_the_look_at_it_and_its_lock_is_not_taken_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = (Study(tmp_path / "study", {CONFIG: {"seed": 1}}, True, None) for _ in range(2))
+    claim = one.claim(2)
+    assert claim is not None
+    free = other._lock
+
+    def late(number: int) -> object:
+        """The first process ends its trial just now."""
+        if number == claim.trial.number and claim.lock.lock.is_locked:
+            claim.trial.study.tell(claim.trial, 0.5)
+            claim.lock.lock.release()
+        return free(number)
+
+    monkeypatch.setattr(other, "_lock", late)
+    second = other.claim(2)
+    assert second is not None
+    assert second.trial.number == 1
+    with one._lock(0) as lock:  # type: ignore[union-attr]
+        assert lock is not None
+
+
+def test_a_study_whose_database_is_removed_while_a_process_works_says_so(tmp_path: Path) -> None:
+    claim = Study(tmp_path / "study", {CONFIG: {"seed": 1}}, True, None).claim(1)
+    assert claim is not None
+    (tmp_path / "study/study.db").unlink()
+    with pytest.raises(UserError, match="a process works on trial 0, which the study does not know"):
+        Study(tmp_path / "study", {CONFIG: {"seed": 1}}, True, None).claim(1)
+
+
 def test_a_folder_without_configuration_is_of_a_killed_process_and_begun_anew(tmp_path: Path, undrawn: None) -> None:
     study = Study(tmp_path / "study", {CONFIG: {"seed": 1}}, True, None)
     claim = study.claim(1)

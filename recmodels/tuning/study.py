@@ -84,15 +84,22 @@ class SharedStudy:
         """The first of some running trials that belongs to no process; the study is locked."""
         for frozen in trials:
             lock = self._lock(frozen.number)
-            if lock is not None:
+            if lock is None:
+                continue
+            if self.trials()[frozen.number].state == TrialState.RUNNING:
                 return Claim(self._trial(frozen.number, frozen._trial_id), lock)
+            lock.lock.release()  # its process has ended it since the look at the trials
         return None
 
     def _begin(self) -> Claim:
         """A trial that nobody had; the study is locked."""
         new = self._study.ask()
         lock = self._lock(new.number)
-        assert lock is not None  # its number is new
+        if lock is None:
+            raise UserError(
+                f"{self.folder}: a process works on trial {new.number}, which the study does not know: its database "
+                "was removed meanwhile. End that process first"
+            )
         return Claim(self._trial(new.number, new._trial_id), lock)
 
     def _trial(self, number: int, trial_id: int) -> optuna.Trial:
