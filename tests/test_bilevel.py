@@ -91,7 +91,7 @@ def test_weights_never_see_what_is_held_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("weight", [100.0, 1e-9])
 def test_the_step_that_is_looked_ahead_has_the_weight_of_the_ranking_term(weight: float, tmp_path: Path) -> None:
     """A term that hardly counts moves the weights nowhere, so both orders then have one gradient."""
-    of = start(tmp_path, **SEARCH, bpr_weight=weight, learning_rate=0.1, epochs=2)
+    of = start(tmp_path, **SEARCH, bpr_weight=weight, learner="sgd", learning_rate=0.1, epochs=2)
     found: dict[bool, torch.Tensor] = {}
 
     class Both(Callback):
@@ -106,6 +106,24 @@ def test_the_step_that_is_looked_ahead_has_the_weight_of_the_ranking_term(weight
     of.fit()
     distance = float((found[True] - found[False]).norm() / found[False].norm())
     assert distance > 1e-3 if weight > 1 else distance == 0
+
+
+def test_looking_ahead_as_far_as_adam_goes_is_seen(tmp_path: Path) -> None:
+    found: list[float] = []
+    of = start(tmp_path, **SEARCH, epochs=3)
+
+    class Both(Callback):
+        def on_step_end(self, step: Step) -> None:
+            outer, gradients = bilevel_of(of), []
+            for order in (False, True):
+                outer.p = dataclasses.replace(outer.p, adae_unrolled=order)
+                gradients.append(torch.cat([g.flatten() for g in outer._gradients(step, step.batch)[1]]))
+            if step.epoch == 1:
+                found.append(float((gradients[1] - gradients[0]).norm() / gradients[0].norm()))
+
+    of.watch(Both())
+    of.fit()
+    assert found[0] > 0.05
 
 
 def test_the_regularizer_reaches_the_candidates(tmp_path: Path) -> None:
@@ -144,6 +162,14 @@ def test_the_search_ends_when_the_choice_is_stable(tmp_path: Path) -> None:
     of = start(tmp_path, **SEARCH | still, epochs=9).fit()
     assert of.trainer.next_epoch == 3  # one epoch of warm-up, two stable ones
     assert of.trainer.finished
+
+
+def test_epochs_without_a_step_of_the_picker_are_not_counted_as_stable_and_end_no_count(tmp_path: Path) -> None:
+    """With as many steps between two of the picker as two epochs have, every other epoch has one."""
+    still = {"adae_picker_lr": 1e-12, "adae_stable_epochs": 2, "adae_stable_share": 0.0}
+    n_batches = len(start(tmp_path, "length", **SEARCH).session.splits.train)
+    of = start(tmp_path, **SEARCH | still | {"adae_every": 2 * n_batches}, epochs=9).fit()
+    assert of.trainer.next_epoch == 5  # after one of warm-up, the second and the fourth
 
 
 def test_memory_and_diversity_pull_where_they_should(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recmodels.graph import BipartiteGraph
-from recmodels.tables.frequency import distinct_ranks, frequency_ranks, node_ranks
+from recmodels.tables.frequency import all_most_frequent_first, distinct_ranks, frequency_ranks, node_ranks
 from tests.conftest import random_graph
 
 COUNTS = st.lists(st.integers(0, 12), min_size=1, max_size=40)
@@ -48,6 +48,17 @@ def test_the_upper_class_of_a_fifth_is_a_fifth_and_ties_stay_below() -> None:
 def test_all_counts_alike_are_one_class() -> None:
     assert frequency_ranks(torch.full((6,), 3), [0.2, 0.5]).tolist() == [0] * 6
     assert frequency_ranks(torch.tensor([], dtype=torch.int64), [0.2]).tolist() == []
+
+
+def test_a_quantile_that_no_float_holds_is_not_rounded_down() -> None:
+    assert int(frequency_ranks(torch.arange(100), [0.29]).sum()) == 29
+
+
+def test_sides_are_merged_by_the_relative_place_of_their_nodes() -> None:
+    pairs = torch.tensor([[1, 1], [1, 2], [1, 3], [2, 1], [2, 2], [3, 1], [4, 1], [4, 2]])  # users 1..4, items 1..3
+    graph = BipartiteGraph.from_interactions(pairs[:, 0], pairs[:, 1], 5, 4)
+    # users 1, 2, 4, 3 at 0, 1/4, 1/2, 3/4; items 1, 2, 3 at 0, 1/3, 2/3; then the padding
+    assert all_most_frequent_first(graph).tolist() == [1, 6, 2, 7, 4, 8, 3, 0, 5]
 
 
 def test_each_side_has_ranks_of_its_own_without_the_padding() -> None:

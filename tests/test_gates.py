@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recmodels.tables.gates import Decay, best_within_budget, gumbel_gates, one_hot, with_random_rows
+from recmodels.tables.gates import Decay, as_many_as_fit, best_within_budget, gumbel_gates, one_hot, with_random_rows
 
 
 def _stream(seed: int = 0) -> torch.Generator:
@@ -76,7 +76,7 @@ def test_random_rows_are_one_hot_and_as_many_as_their_share() -> None:
 def test_a_choice_within_a_budget_fits_and_is_near_the_best(seed: int, slack: float) -> None:
     logits, sizes = torch.randn(5, 3, generator=_stream(seed)), torch.tensor([1, 3, 8])
     budget = int(5 + slack * 35)
-    choice = best_within_budget(logits, sizes, budget)
+    choice = best_within_budget(logits, sizes, budget, torch.arange(5))
     assert int(sizes[choice].sum()) <= budget
     value = logits.double().log_softmax(-1)
     reached = float(value.gather(1, choice[:, None]).sum())
@@ -88,7 +88,25 @@ def test_a_choice_within_a_budget_fits_and_is_near_the_best(seed: int, slack: fl
 
 def test_a_budget_that_holds_all_takes_the_most_probable() -> None:
     logits = torch.randn(30, 3, generator=_stream())
-    assert best_within_budget(logits, torch.tensor([1, 2, 3]), 90).equal(logits.argmax(1))
+    assert best_within_budget(logits, torch.tensor([1, 2, 3]), 90, torch.arange(30)).equal(logits.argmax(1))
+
+
+def test_equal_rows_grow_in_the_order_given_and_what_does_not_fit_is_passed_over() -> None:
+    logits, sizes = torch.tensor([[0.0, 60.0], [0.0, 1.0], [0.0, 1.0]]), torch.tensor([[1, 61], [1, 2], [1, 2]])
+    assert best_within_budget(logits, sizes, 5, torch.arange(3)).tolist() == [0, 1, 1]
+    alike = torch.tensor([[0.0, 1.0]]).expand(6, 2)
+    order = torch.tensor([4, 1, 3, 0, 2, 5])
+    assert best_within_budget(alike, torch.tensor([1, 3]), 6 + 2 * 2, order).nonzero().squeeze(1).tolist() == [1, 4]
+
+
+@settings(deadline=None, max_examples=60)
+@given(sizes=st.lists(st.integers(0, 9), max_size=12), room=st.integers(0, 40))
+def test_as_many_as_fit_are_those_of_a_loop(sizes: list[int], room: int) -> None:
+    taken, left = [], room
+    for size in sizes:
+        taken.append(0 < size <= left)
+        left -= size if taken[-1] else 0
+    assert as_many_as_fit(torch.tensor(sizes, dtype=torch.int64), room).tolist() == taken
 
 
 def test_one_hot_has_the_dtype_it_is_told() -> None:

@@ -22,7 +22,11 @@ def _candidates(place: slice, **options: bool) -> Candidates:
 
 
 def _table(
-    schedule: GateSchedule = SOFT, budget: int | None = None, reads: bool = False, **options: bool
+    schedule: GateSchedule = SOFT,
+    budget: int | None = None,
+    reads: bool = False,
+    order: Tensor | None = None,
+    **options: bool,
 ) -> SearchTable:
     sides = []
     for place in (slice(0, SIZES[0]), slice(SIZES[0], sum(SIZES))):
@@ -30,7 +34,7 @@ def _table(
         network = PickerNetwork(3, 3, 4, 5, D, torch.Generator().manual_seed(1))
         picker = network if reads else BucketLogits(3, 3)
         sides.append(SideSearch(candidates, picker, torch.arange(n) % 3))
-    table = SearchTable(*sides, schedule, budget)
+    table = SearchTable(*sides, schedule, budget, torch.arange(sum(SIZES)) if order is None else order)
     table.on_epoch_start(0, torch.Generator().manual_seed(5))
     return table
 
@@ -91,6 +95,22 @@ def test_evaluation_stays_within_the_budget() -> None:
     assert int(table.widths.sum()) <= 60 < 8 * sum(SIZES)
     assert int(table.widths.sum()) > 45
     assert set(table.widths.tolist()) <= set(DIMS)
+
+
+def test_of_nodes_that_are_wanted_alike_a_budget_makes_the_first_of_the_order_wider() -> None:
+    order = torch.randperm(sum(SIZES), generator=torch.Generator().manual_seed(3))
+    table = _table(budget=2 * sum(SIZES) + 6 * 5, order=order).eval()
+    _prefer(table, 2, 2, 2)
+    assert sorted(table.preferred_widths().ne(2).nonzero().squeeze(1).tolist()) == sorted(order[:5].tolist())
+
+
+def test_what_is_settled_in_the_warm_up_is_the_equal_mixture_and_later_the_choice() -> None:
+    table = _table(SOFT._replace(warm_up=1), reads=True)
+    uniform = _dense(torch.full((sum(SIZES), 3), 1 / 3), START)
+    assert_close(table.settled(), uniform)
+    assert not any(side.previous.any() for side in table.sides)  # no trace
+    table.on_epoch_start(1, torch.Generator())
+    assert table.settled().equal(table.eval()())
 
 
 def test_noise_follows_the_stream_of_the_epoch() -> None:

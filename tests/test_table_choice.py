@@ -150,6 +150,21 @@ def test_what_makes_no_sense_is_refused_before_data_is_read(
 def test_a_budget_below_the_smallest_table_is_refused_before_training(tmp_path: Path) -> None:
     with pytest.raises(ParamError, match=re.escape("adae_budget: got 12 parameters")):
         session(tmp_path, table="adaptive", adae_budget=12)
+    with pytest.raises(ParamError, match=r"adae_budget: got 0.01, which leaves \d+ parameters, but the smallest"):
+        session(tmp_path, table="adaptive", adae_budget=0.01)
+
+
+def test_a_budget_above_the_plain_table_is_refused_before_training(tmp_path: Path) -> None:
+    with pytest.raises(ParamError, match="adae_budget: got 99,999 parameters, but the plain table has only"):
+        session(tmp_path, table="adaptive", adae_budget=99_999)
+
+
+@pytest.mark.parametrize("changes", [{"adae_quantiles": "distinct"}, {"adae_mode": "auto", "adae_dims": [4, 16]}])
+def test_a_budget_counts_the_norms(changes: dict[str, Any], tmp_path: Path) -> None:
+    table = session(tmp_path, table="adaptive", adae_budget=1200, adae_norm=True, **changes).model.table
+    n_norms = sum(p.numel() for name, p in table.named_parameters() if "norm" in name)
+    assert n_norms == 4 * 16
+    assert 1000 < int(table.widths.sum()) + n_norms <= 1200
 
 
 @pytest.mark.parametrize(

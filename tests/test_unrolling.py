@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from recmodels.training.unrolling import unrolled_gradient
+from recmodels.training.unrolling import step_rates, unrolled_gradient
 
-RATE = 0.05
+RATES = [torch.tensor([0.05, 0.02, 0.1, 0.05], dtype=torch.float64)]
 
 
 class Problem:
@@ -30,13 +30,13 @@ class Problem:
         """The outer loss as a differentiable function of alpha."""
         w = self.w.detach().requires_grad_()
         inner = (self.x @ w - self.y).square().mean() + (alpha.exp() * w.square()).sum()
-        moved = w - RATE * torch.autograd.grad(inner, w, create_graph=True)[0]
+        moved = w - RATES[0] * torch.autograd.grad(inner, w, create_graph=True)[0]
         return (self.z @ moved - self.y).square().mean() + 0.1 * alpha.square().sum() * moved.sum()
 
 
 def test_it_is_the_derivative_through_the_step() -> None:
     problem = Problem()
-    loss, (gradient,) = unrolled_gradient(problem.outer, problem.inner, [problem.w], [problem.alpha], RATE)
+    loss, (gradient,) = unrolled_gradient(problem.outer, problem.inner, [problem.w], [problem.alpha], RATES)
     alpha = problem.alpha.detach().requires_grad_()
     want = problem.after_step(alpha)
     (exact,) = torch.autograd.grad(want, alpha)
@@ -46,7 +46,7 @@ def test_it_is_the_derivative_through_the_step() -> None:
 
 def test_it_agrees_with_finite_differences() -> None:
     problem, h = Problem(), 1e-5
-    _, (gradient,) = unrolled_gradient(problem.outer, problem.inner, [problem.w], [problem.alpha], RATE)
+    _, (gradient,) = unrolled_gradient(problem.outer, problem.inner, [problem.w], [problem.alpha], RATES)
     alpha = problem.alpha.detach()
     for place in range(4):
         step = torch.zeros(4, dtype=torch.float64)
@@ -57,7 +57,7 @@ def test_it_agrees_with_finite_differences() -> None:
 
 def test_the_first_order_is_another_gradient() -> None:
     problem = Problem()
-    _, (gradient,) = unrolled_gradient(problem.outer, problem.inner, [problem.w], [problem.alpha], RATE)
+    _, (gradient,) = unrolled_gradient(problem.outer, problem.inner, [problem.w], [problem.alpha], RATES)
     (first_order,) = torch.autograd.grad(problem.outer(), problem.alpha)
     assert (gradient - first_order).norm() > 0.05 * first_order.norm()
 
@@ -65,7 +65,7 @@ def test_the_first_order_is_another_gradient() -> None:
 def test_nothing_has_moved_afterwards() -> None:
     problem = Problem()
     before = problem.w.detach().clone(), problem.alpha.detach().clone()
-    unrolled_gradient(problem.outer, problem.inner, [problem.w], [problem.alpha], RATE)
+    unrolled_gradient(problem.outer, problem.inner, [problem.w], [problem.alpha], RATES)
     assert problem.w.equal(before[0])
     assert problem.alpha.equal(before[1])
     assert problem.w.grad is problem.alpha.grad is None
@@ -74,6 +74,25 @@ def test_nothing_has_moved_afterwards() -> None:
 def test_an_outer_loss_that_does_not_know_the_weights_has_its_own_gradient() -> None:
     problem = Problem()
     _, (gradient,) = unrolled_gradient(
-        lambda: problem.alpha.square().sum(), problem.inner, [problem.w], [problem.alpha], RATE
+        lambda: problem.alpha.square().sum(), problem.inner, [problem.w], [problem.alpha], RATES
     )
     torch.testing.assert_close(gradient, 2 * problem.alpha.detach())
+
+
+@pytest.mark.parametrize("n_steps", [1, 40])
+def test_rates_are_those_by_which_adam_moves_along_a_gradient(n_steps: int) -> None:
+    """Without a first moment, a step of Adam is its rates times the gradient."""
+    w, generator = Parameter(torch.randn(6, dtype=torch.float64)), torch.Generator().manual_seed(1)
+    optimizer = torch.optim.Adam([w], lr=0.1, betas=(0.0, 0.99))
+    for _ in range(n_steps):
+        before = w.detach().clone()
+        w.grad = torch.randn(6, generator=generator, dtype=torch.float64)
+        optimizer.step()
+    (rates,) = step_rates(optimizer, [w], 0.1)
+    torch.testing.assert_close(before - w.detach(), rates * w.grad)
+
+
+def test_rates_of_an_optimizer_without_moments_are_its_learning_rate() -> None:
+    w = Parameter(torch.ones(3))
+    assert step_rates(torch.optim.SGD([w], lr=0.3), [w], 0.3) == [0.3]
+    assert step_rates(torch.optim.Adam([w], lr=0.3), [w], 0.3) == [0.3]  # before its first step

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recmodels.errors import ParamError
 from recmodels.graph import BipartiteGraph
 from recmodels.models.width_search import SearchParams, search_table
 from recmodels.params import param
@@ -162,10 +163,26 @@ class TableParams(SearchParams):
             )
         return found
 
-    def budget_of(self, graph: BipartiteGraph) -> int:
-        """`adae_budget` in parameters: up to 1 it is a share of the plain table."""
-        budget = float(self.adae_budget or 0)
-        return int(budget * graph.n_nodes * self.embedding_size if budget <= 1 else budget)
+    def rows_budget(self, graph: BipartiteGraph, smallest: int) -> int:
+        """What `adae_budget` leaves for rows, in parameters: up to 1 it is a share of the plain table.
+
+        Args:
+            graph: of the table.
+            smallest: parameters of the smallest table that it could be.
+
+        Raises:
+            ParamError: the plain table is smaller, or the smallest one larger.
+        """
+        budget, plain = float(self.adae_budget or 0), graph.n_nodes * self.embedding_size
+        if budget > plain:
+            raise ParamError(
+                f"adae_budget: got {int(budget):,} parameters, but the plain table has only {plain:,}; lower it, or "
+                "raise embedding_size"
+            )
+        n_norms = 4 * self.embedding_size if self.adae_norm else 0  # gain and shift of both sides
+        rows = int(budget * plain if budget <= 1 else budget) - n_norms
+        require_budget(rows, smallest, f"{budget:g}" if rows != budget else "")
+        return rows
 
 
 def table(p: TableParams, graph: BipartiteGraph, stream: Callable[[str], torch.Generator]) -> Table:
@@ -185,9 +202,8 @@ def table(p: TableParams, graph: BipartiteGraph, stream: Callable[[str], torch.G
     def candidates(side: int, nodes: Tensor) -> Candidates:
         return Candidates(lambda width: start(width)[nodes], p.dims[side], p.embedding_size, p.adae_share, *options)
 
-    budget = None if p.adae_budget is None else p.budget_of(graph)
-    if budget is not None:
-        require_budget(budget, graph.n_users * p.dims[0][0] + graph.n_items * p.dims[1][0])
+    smallest = graph.n_users * p.dims[0][0] + graph.n_items * p.dims[1][0]
+    budget = None if p.adae_budget is None else p.rows_budget(graph, smallest)
     return search_table(p, graph, node_ranks(graph, p.quantiles), candidates, budget, stream("picker"))
 
 
@@ -199,7 +215,7 @@ def chosen_widths(p: TableParams, graph: BipartiteGraph, stream: Callable[[str],
     if p.adae_budget is None:
         widths = widths_by_rank(graph, ranks, p.dims)
     else:
-        widths = power_rule_widths(graph, ranks, p.budget_of(graph), p.adae_exponent, p.embedding_size)
+        widths = power_rule_widths(graph, ranks, p.rows_budget(graph, graph.n_nodes), p.adae_exponent, p.embedding_size)
     if p.adae_order == "reversed":
         return reversed_widths(graph, widths)
     return shuffled_widths(graph, widths, stream("adae_widths")) if p.adae_order == "random" else widths

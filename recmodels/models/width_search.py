@@ -8,6 +8,7 @@ from torch import Tensor
 
 from recmodels.graph import BipartiteGraph
 from recmodels.params import Params, param
+from recmodels.tables.frequency import all_most_frequent_first
 from recmodels.tables.gates import Decay
 from recmodels.tables.picker import BucketLogits, Picker, PickerNetwork, TwinPicker
 from recmodels.tables.search import Candidates, GateSchedule, SearchTable, SideSearch
@@ -85,7 +86,7 @@ def search_table(
         return SideSearch(candidates, picker, ranks[nodes])
 
     users, items = (side(number, nodes) for number, nodes in enumerate(graph.sides))
-    return SearchTable(users, items, p.gate_schedule, budget)
+    return SearchTable(users, items, p.gate_schedule, budget, all_most_frequent_first(graph))
 
 
 def _picker(

@@ -10,6 +10,8 @@ from recmodels.kernels import gather
 from recmodels.tables.alignment import Transform, ZeroPad, layer_norm
 from recmodels.tables.base import Table
 
+_SIDES = ("user", "item")
+
 
 class AdaptiveTable(Table):
     """Ego embeddings of mixed widths, aligned to one.
@@ -52,8 +54,9 @@ class AdaptiveTable(Table):
             self.weights.append(nn.Parameter(weight))
             self.alignments.append(Transform(width, aligned) if has_transform and is_narrow else ZeroPad(aligned))
             self._norm_of.append(side if has_norm and is_narrow else None)
-            if has_norm and is_narrow and side not in self.norms:
-                self.norms[side] = layer_norm(aligned, float(start(aligned).square().mean().sqrt()))
+        if has_norm:  # drawn last, so that a norm leaves the starts of the rows as they are
+            scales = _deviations(graph, start(aligned))
+            self.norms.update({side: layer_norm(aligned, scales[side]) for side in _SIDES if side in self._norm_of})
         place = torch.cat([nodes for _, _, nodes in groups]).argsort()
         self.register_buffer("_place", place, persistent=False)
 
@@ -71,10 +74,15 @@ class AdaptiveTable(Table):
         return f"AdaptiveTable({', '.join(shown)}, {align} to {self.aligned}{', normed' if self.norms else ''})"
 
 
+def _deviations(graph: BipartiteGraph, start: Tensor) -> dict[str, float]:
+    """Root mean square of the entries of each side."""
+    return {side: float(start[nodes].square().mean().sqrt()) for side, nodes in zip(_SIDES, graph.sides, strict=True)}
+
+
 def _groups(graph: BipartiteGraph, widths: Tensor) -> list[tuple[str, int, Tensor]]:
     """Side, width, and the nodes of the side that have it, narrow ones first."""
     return [
         (side, width, nodes[widths[nodes] == width])
-        for side, nodes in zip(("user", "item"), graph.sides, strict=True)
+        for side, nodes in zip(_SIDES, graph.sides, strict=True)
         for width in widths[nodes].unique().tolist()
     ]

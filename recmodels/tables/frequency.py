@@ -27,7 +27,8 @@ def frequency_ranks(counts: Tensor, quantiles: Sequence[float]) -> Tensor:
     if not len(counts):
         return torch.zeros_like(counts)
     falling = counts.sort(descending=True).values
-    thresholds = [falling[int(len(counts) * quantile)] for quantile in quantiles]
+    # Rounded, because 100 * 0.29 is 28.999... in floating point.
+    thresholds = [falling[int(round(len(counts) * quantile, 9))] for quantile in quantiles]
     return sum((counts > threshold for threshold in thresholds), torch.zeros_like(counts))
 
 
@@ -39,6 +40,17 @@ def distinct_ranks(counts: Tensor) -> Tensor:
 def most_frequent_first(graph: BipartiteGraph, nodes: Tensor) -> Tensor:
     """Node ids (n,) in falling order of their counts in the graph; equal ones keep their order."""
     return nodes[graph.degrees[nodes].argsort(descending=True, stable=True)]
+
+
+def all_most_frequent_first(graph: BipartiteGraph) -> Tensor:
+    """All node ids (N,), users and items merged by their place among the most frequent of their side.
+
+    A node at place k of n has the relative place k / n; at equal ones users come first, and the padding rows are last.
+    """
+    ordered = [most_frequent_first(graph, nodes) for nodes in (graph.users, graph.items)]
+    places = torch.cat([torch.arange(len(nodes), dtype=torch.float64) / max(len(nodes), 1) for nodes in ordered])
+    real = torch.cat(ordered)[places.argsort(stable=True)]
+    return torch.cat([real, torch.stack([nodes[0] for nodes in graph.sides])])
 
 
 def node_ranks(graph: BipartiteGraph, quantiles: Sequence[Sequence[float] | None]) -> Tensor:

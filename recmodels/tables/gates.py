@@ -65,7 +65,7 @@ def with_random_rows(gates: Tensor, share: float, generator: torch.Generator) ->
     return torch.where(is_random.to(gates.device)[:, None], one_hot(drawn.to(gates.device), gates), gates)
 
 
-def best_within_budget(logits: Tensor, sizes: Tensor, budget: int) -> Tensor:
+def best_within_budget(logits: Tensor, sizes: Tensor, budget: int, order: Tensor) -> Tensor:
     """The most probable candidate of each row; where they cost too much, after a price on size that makes them fit.
 
     Maximizes `log softmax(logits)[choice] - price * size[choice]` by row with the smallest price whose total fits, the
@@ -75,6 +75,7 @@ def best_within_budget(logits: Tensor, sizes: Tensor, budget: int) -> Tensor:
         logits: (n, K).
         sizes: (K,) or (n, K) parameters of each candidate.
         budget: parameters of all rows; at least the sum of their smallest candidates.
+        order: (n,) row numbers; of rows that change at the same price these go first, as long as they fit.
 
     Returns:
         (n,) int64 candidates.
@@ -94,7 +95,21 @@ def best_within_budget(logits: Tensor, sizes: Tensor, budget: int) -> Tensor:
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if chosen(middle)[1] > budget else (low, middle)
-    # At the price in between, rows with the same logits change at once: as many of them as fit, from the first on.
+    # At the price in between, rows with the same logits change at once: as many of them as fit.
     above, (below, total) = chosen(low)[0], chosen(high)
     extra = (sizes.gather(-1, above[:, None]) - sizes.gather(-1, below[:, None])).squeeze(1)
-    return torch.where(extra.cumsum(0) <= budget - total, above, below)
+    is_wider = torch.zeros_like(extra, dtype=torch.bool)
+    is_wider[order] = as_many_as_fit(extra[order], budget - total)
+    return torch.where(is_wider, above, below)
+
+
+def as_many_as_fit(sizes: Tensor, room: int) -> Tensor:
+    """Which of some sizes, (n,) int64 >= 0, are taken if each in turn is taken that still fits: (n,) bool."""
+    taken, left = torch.zeros_like(sizes, dtype=torch.bool), sizes > 0
+    while bool((left := left & (sizes <= room)).any()):
+        places = left.nonzero().squeeze(1)
+        totals = sizes[places].cumsum(0)
+        n_fit = int((totals <= room).sum())
+        taken[places[:n_fit]], left[places[:n_fit]] = True, False
+        room -= int(totals[n_fit - 1])
+    return taken

@@ -120,7 +120,8 @@ class SearchTable(Table):
         users: the side of the users, padding row included.
         items: the same of the items.
         schedule: how logits become gates.
-        budget: parameters of the final table; None takes what the picker prefers.
+        budget: parameters of the final rows; None takes what the picker prefers.
+        order: (N,) int64 node ids; of nodes that a budget cannot all make wider, these are first.
 
     Source: Guan et al. 2025 (AdaE), mode `auto`.
     """
@@ -128,9 +129,13 @@ class SearchTable(Table):
     step: Tensor
     picker_step: Tensor
     widths: Tensor
+    order: Tensor
 
-    def __init__(self, users: SideSearch, items: SideSearch, schedule: GateSchedule, budget: int | None) -> None:
+    def __init__(
+        self, users: SideSearch, items: SideSearch, schedule: GateSchedule, budget: int | None, order: Tensor
+    ) -> None:
         super().__init__()
+        self.register_buffer("order", order, persistent=False)
         self.users, self.items = users, items
         self.schedule, self.budget = schedule, budget
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
@@ -172,7 +177,9 @@ class SearchTable(Table):
         return self._is_warming
 
     def settled(self) -> Tensor:
-        """(N, D) embeddings of the preferred candidates, as in evaluation."""
+        """(N, D) embeddings of the preferred candidates, as in evaluation; in the warm-up the equal mixture of all."""
+        if self._is_warming:
+            return torch.cat([side(self._gates(side.logits()), True) for side in self.sides])
         was_training = self.training
         try:
             return self.eval()()
@@ -217,7 +224,7 @@ class SearchTable(Table):
             for of, rows in zip(sizes, logits, strict=True)
         ]
         all_sizes = torch.cat(size)
-        choice = best_within_budget(torch.cat(padded), all_sizes, self.budget)
+        choice = best_within_budget(torch.cat(padded), all_sizes, self.budget, self.order)
         return all_sizes.gather(1, choice[:, None]).squeeze(1)
 
     def picker_parameters(self) -> Iterator[nn.Parameter]:

@@ -82,14 +82,20 @@ def power_rule_widths(graph: BipartiteGraph, ranks: Tensor, budget: int, exponen
     return whole if int(whole.sum()) <= budget else _scaled(popularity, low, widest)
 
 
-def require_budget(budget: int, smallest: int) -> None:
+def require_budget(budget: int, smallest: int, given: str = "") -> None:
     """Refuses a budget that the smallest table exceeds; both in parameters.
+
+    Args:
+        budget: of the rows.
+        smallest: rows of the smallest table.
+        given: the budget as it was typed, where that is another number.
 
     Raises:
         ParamError: it does.
     """
     if budget < smallest:
-        raise ParamError(f"adae_budget: got {budget:,} parameters, but the smallest table has {smallest:,}; raise it")
+        words = f"{given}, which leaves {budget:,}" if given else f"{budget:,}"
+        raise ParamError(f"adae_budget: got {words} parameters, but the smallest table has {smallest:,}; raise it")
 
 
 def _scaled(popularity: Tensor, scale: float, widest: int) -> Tensor:

@@ -16,7 +16,7 @@ from recmodels.records import Batch
 from recmodels.streams import global_streams, stream, stream_seed
 from recmodels.tables import SearchTable
 from recmodels.training.callbacks import Callback, EpochLog, Step
-from recmodels.training.unrolling import unrolled_gradient
+from recmodels.training.unrolling import step_rates, unrolled_gradient
 
 if TYPE_CHECKING:
     from recmodels.models.lightgcn import LightGCN
@@ -29,7 +29,8 @@ class Bilevel(Callback):
     """Every few steps one step of the picker on held-out interactions, by an optimizer of its own.
 
     The picker's loss is the ranking term alone, plus penalties on size and on sameness. Its gradient is taken at the
-    current weights (first order), or one step of the weights ahead along the weighted ranking term (`adae_unrolled`).
+    current weights (first order), or one more step of the weights ahead along the weighted ranking term of the batch
+    that they have just seen (`adae_unrolled`).
     Weights get no gradient from it, and the picker none from the steps of the weights.
     The picker rests while the gates are uniform (`adae_warmup`), and so does their schedule. A step whose loss or
     gradient is not finite is not taken but shown to the guard, and a rollback undoes the steps of its epoch.
@@ -103,7 +104,8 @@ class Bilevel(Callback):
             return model.weights()[self.p.rec_loss] * self._ranking(model, step.batch, noise)
 
         weights = list(table_of(model).weights_of_candidates())
-        return unrolled_gradient(outer, inner, weights, self.parameters, step.trainer.learning_rate)
+        rates = step_rates(step.trainer.optimizer, weights, step.trainer.learning_rate)
+        return unrolled_gradient(outer, inner, weights, self.parameters, rates)
 
     def _ranking(self, model: GraphRecommender, batch: Batch, noise: int) -> Tensor:
         """The ranking term, with the encoder as it is scored: without dropped edges or noise."""
@@ -148,7 +150,8 @@ class Bilevel(Callback):
             int(widths.sum()),
             100 * changed,
         )
-        self._n_stable = self._n_stable + 1 if changed <= self.p.adae_stable_share and self._losses else 0
+        if self._losses:  # an epoch without a step of the picker says nothing
+            self._n_stable = self._n_stable + 1 if changed <= self.p.adae_stable_share else 0
         if self.p.adae_stable_epochs and self._n_stable >= self.p.adae_stable_epochs:
             logger.info("the widths have been stable for %d epochs: the search ends", self._n_stable)
             trainer.finished = True

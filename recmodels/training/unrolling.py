@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+from torch.optim import Optimizer
 
 # How far the weights are moved for a finite difference, as a length.
 _DISTANCE = 0.01
@@ -16,9 +17,9 @@ def unrolled_gradient(
     inner: Callable[[], Tensor],
     weights: Sequence[Parameter],
     outer_weights: Sequence[Parameter],
-    rate: float,
+    rates: Sequence[Tensor | float],
 ) -> tuple[Tensor, list[Tensor]]:
-    """Gradient with respect to alpha of `outer(w - rate * d inner / dw, alpha)`.
+    """Gradient with respect to alpha of `outer(w - rates * d inner / dw, alpha)`.
 
     The product with the mixed second derivative is a central difference of the inner gradient along the outer one; the
     weights are as before afterwards.
@@ -28,18 +29,20 @@ def unrolled_gradient(
         inner: the inner loss, the same.
         weights: w.
         outer_weights: alpha.
-        rate: of the inner step, > 0.
+        rates: of the inner step, for each of w a number or one for each entry, see `step_rates`; held fixed.
 
     Returns:
         The outer loss after the inner step, and the gradient for each of alpha.
 
-    Source: Liu et al. 2019 (DARTS), eqs. 7 and 8. Verified: test_unrolling.py (finite differences).
+    Source: Liu et al. 2019 (DARTS), eqs. 7 and 8; with a rate for each entry as Choe et al. 2023 (SAMA). Verified:
+    test_unrolling.py (finite differences).
     """
-    step = _gradient(inner(), weights)
-    with _moved(weights, step, -rate):
+    step = [rate * g for rate, g in zip(rates, _gradient(inner(), weights), strict=True)]
+    with _moved(weights, step, -1.0):
         loss = outer()
         both = _gradient(loss, [*outer_weights, *weights])
-    direct, along = both[: len(outer_weights)], both[len(outer_weights) :]
+    direct = both[: len(outer_weights)]
+    along = [rate * g for rate, g in zip(rates, both[len(outer_weights) :], strict=True)]
     length = torch.stack([g.square().sum() for g in along]).sum().sqrt()
     if not float(length):
         return loss, direct
@@ -49,7 +52,28 @@ def unrolled_gradient(
     with _moved(weights, along, -reach):
         behind = _gradient(inner(), outer_weights)
     mixed = [(a - b) / (2 * reach) for a, b in zip(ahead, behind, strict=True)]
-    return loss, [d - rate * m for d, m in zip(direct, mixed, strict=True)]
+    return loss, [d - m for d, m in zip(direct, mixed, strict=True)]
+
+
+def step_rates(optimizer: Optimizer, parameters: Sequence[Parameter], rate: float) -> list[Tensor | float]:
+    """By what the optimizer multiplies the entries of a gradient, to first order.
+
+    Args:
+        optimizer: of the parameters. Adam's second moment counts as standing still; for any other optimizer the answer
+            is its learning rate.
+        parameters: with the shapes of the answer.
+        rate: its learning rate.
+    """
+    return [_step_rate(optimizer, parameter, rate) for parameter in parameters]
+
+
+def _step_rate(optimizer: Optimizer, parameter: Parameter, rate: float) -> Tensor | float:
+    state = optimizer.state.get(parameter, {})
+    if "exp_avg_sq" not in state:
+        return rate
+    group = next(group for group in optimizer.param_groups if any(p is parameter for p in group["params"]))
+    unbiased = state["exp_avg_sq"] / (1 - group["betas"][1] ** float(state["step"]))
+    return rate / (unbiased.sqrt() + group["eps"])
 
 
 def _gradient(loss: Tensor, parameters: Sequence[Parameter]) -> list[Tensor]:
