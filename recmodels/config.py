@@ -38,6 +38,7 @@ class Resolved:
         data: reading and filtering of the data set.
         values: every key of the three as flat plain data.
         origin: which layer set each key, for reading only; not part of equality.
+        made_from: the run whose result some values are, and how, for reading only; empty for most.
     """
 
     model: str
@@ -47,6 +48,7 @@ class Resolved:
     data: DataParams
     values: dict[str, Any]
     origin: dict[str, str] = field(compare=False, repr=False)
+    made_from: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def recbole_values(self) -> dict[str, Any]:
         """What a RecBole `Config` is told over RecBole's own defaults: a fresh dictionary.

@@ -80,6 +80,37 @@ def test_a_compact_run_is_evaluated_and_resumed_like_any_other(search: Path) -> 
     assert json.loads((folder / "result.json").read_text())["test"] == result["test"]
 
 
+def test_it_is_said_where_a_model_comes_from_also_after_an_interruption(search: Path) -> None:
+    resolved, _ = compacted(str(search), {"epochs": 1, "adae_share": False})
+    folder = run.train(resolved, str(search.parent / "small"))
+    (folder / "result.json").unlink()
+    run.resume(str(folder))
+    assert json.loads((folder / "result.json").read_text())["made_from"] == {"run": "search"}
+    assert "made_from" not in json.loads((search / "result.json").read_text())
+
+
+def test_what_a_search_stores_in_the_end_is_what_its_compact_model_has(tmp_path: Path, undrawn: None) -> None:
+    for n, form in enumerate(({}, {"adae_align": "transform", "adae_norm": True}, {"adae_share": False})):
+        chosen = SEARCH | {"adae_budget": None if form.get("adae_norm") else 0.4, "epochs": 1} | form
+        folder = run.train(resolve_train(options(tmp_path, **chosen)), str(tmp_path / f"search-{n}"))
+        small = run.train(compacted(str(folder), {})[0], str(tmp_path / f"small-{n}"))
+        stored, own = (json.loads((f / "result.json").read_text()) for f in (folder, small))
+        assert stored["n_stored"] == own["n_stored"] == own["n_parameters"] < stored["n_parameters"]
+
+
+def test_an_unfinished_search_is_told(search: Path) -> None:
+    (search / "result.json").unlink()
+    assert compacted(str(search), {})[1].startswith(f"{search} is not finished: these are its widths so far; --resume=")
+
+
+def test_a_key_that_nothing_reads_is_told_as_for_any_run(
+    search: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--bsl_ratio=2", "--epochs=1", f"--run_dir={search.parent / 'small'}", "--show_progress=false"]
+    assert main(["compact", str(search), *words]) == 0
+    assert "given, but nothing reads it at these values: bsl_ratio" in (search.parent / "small/log.txt").read_text()
+
+
 def test_the_command_searches_nothing_anew(search: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compact", str(search), "--widths-only"]) == 0
     shown = capsys.readouterr().out
@@ -101,7 +132,13 @@ def test_the_command_searches_nothing_anew(search: Path, capsys: pytest.CaptureF
         (["search", "--prune=1.4"], "got 1.4, expected a number between 0 and 1"),
         (["search", "--prune=0.4"], "only a plain table is pruned"),
         (["search", "--widhts-only=1"], "did you mean '--widths-only'"),
-        (["search", "--adae_dimz=3"], "adae_dimz: unknown key of LightGCN; did you mean 'adae_dims'"),
+        (["search", "--adae_dimz=3"], "adae_dimz: decided by the search; leave it out"),
+        (["search", "--split_seed=7"], "split_seed: decided by the search; leave it out"),
+        (["search", "--model=BPR", "--val_interval={}"], "  - val_interval: decided by the search; leave it out"),
+        (["search", "--adae_budget=0.2"], "adae_budget: decided by the search; leave it out"),
+        (["search", "--config_files=softmax"], "config_files: decided by the search; leave it out"),
+        (["search", "--eval_args.order=TO"], "eval_args.order: decided by the search; leave it out"),
+        (["search", "--learning_raet=1"], "learning_raet: unknown key of LightGCN; did you mean 'learning_rate'"),
     ],
 )
 def test_what_the_command_says(
@@ -136,8 +173,17 @@ def test_a_plain_table_is_pruned_to_its_largest_entries_and_trained_from_their_s
     assert run.evaluate(str(folder)) == result["test"]
     state = torch.load(folder / "checkpoint.pt", weights_only=True)["weights"]
     assert sum(value.nbytes for value in state.values()) == 4 * len(table.values) + -(-weight.numel() // 8)
+    assert result["n_stored"] == len(table.values) + -(-weight.numel() // 32)
+    assert result["made_from"] == {"run": "plain", "prune": 0.3}
     with pytest.raises(ParamError, match="only a plain table is pruned, got table 'adaptive'"):
         pruned(str(folder), 0.3, {})
+    with pytest.raises(ParamError) as caught:
+        pruned(str(plain), 0.3, {"seed": 1, "init": "normal", "adae_share": False, "epochs": 1})
+    assert [line.split(":")[0].strip(" -") for line in str(caught.value).splitlines()[1:]] == [
+        "seed",
+        "init",
+        "adae_share",
+    ]
 
 
 def test_a_share_that_keeps_nothing_is_refused(tmp_path: Path, undrawn: None) -> None:

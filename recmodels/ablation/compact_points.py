@@ -5,9 +5,8 @@ from typing import Any, NamedTuple
 
 from recmodels.ablation.points import Compact
 from recmodels.config import Resolved
+from recmodels.experiments.compact import decided_keys
 from recmodels.params import nearest
-
-_FIXED = ("model", "embedding_size", "table", "adae_mode", "adae_widths", "adae_mask")
 
 
 class Draft(NamedTuple):
@@ -62,7 +61,7 @@ def compact_problems(name: str, drafts: Mapping[str, Draft], resolved: Mapping[s
         yield from _source_problems(of, resolved[of], prune)
     if prune is not None and (isinstance(prune, bool) or not isinstance(prune, (int, float)) or not 0 < prune < 1):
         yield f"prune: expected a share between 0 and 1, both excluded, got {prune!r}"
-    superfluous = [key for key in ("control_of", "seeds") if key in more] + [key for key in _FIXED if key in overrides]
+    superfluous = [key for key in ("control_of", "seeds") if key in more] + decided_keys(overrides, prune is not None)
     if superfluous:
         yield f"compact_of: the other point decides {', '.join(superfluous)}; leave them out"
 

@@ -152,7 +152,9 @@ def _draw(evidence: Evidence, shown: _Shown, folder: Path) -> dict[str, str]:
         found[name] = f"test {curve.name} over {key}, bars of one deviation over seeds"
         draw_sweep(curve, key, folder / name)
     if shown.sizes:
-        found["sizes.png"] = f"test {evidence.metric} against parameters; black has one width for all nodes"
+        found["sizes.png"] = (
+            f"test {evidence.metric} against parameters, masks of pruned tables included; black: one width for all nodes"
+        )
         draw_sizes(shown.sizes, f"test {evidence.metric}", folder / "sizes.png")
     for n, example in enumerate(shown.plans, 1):
         found[f"plan-{n}.png"] = _plan_caption(example, shown.planned)

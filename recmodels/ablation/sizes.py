@@ -49,7 +49,8 @@ def sized(evidence: Evidence) -> list[Sized]:
 
 
 def _parameters(line: Line) -> int:
-    return round(statistics.fmean(run.result["n_parameters"] for run in line.runs))
+    """Numbers that the models store, the mean over seeds: parameters, and the masks of pruned tables."""
+    return round(statistics.fmean(run.result.get("n_stored") or run.result["n_parameters"] for run in line.runs))
 
 
 def _by_frequency(line: Line, metric: str) -> dict[str, str]:

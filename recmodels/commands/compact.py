@@ -2,8 +2,10 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 
 from recmodels.commands.options import OptionParser, first_word, misspelled
+from recmodels.config import COMMAND_LINE
 from recmodels.layers import parse_argv
 from recmodels.params import raise_all
 
@@ -54,6 +56,7 @@ def run(arguments: Sequence[str]) -> str:
     from recmodels.experiments.run import train
 
     resolved, words = pruned(source, options.prune, overrides) if options.prune else compacted(source, overrides)
+    resolved = replace(resolved, origin=resolved.origin | dict.fromkeys(overrides, COMMAND_LINE))
     if options.widths_only:
         return words if options.prune else f"{words}\nadae_widths: {resolved.values['adae_widths']}"
     print(words, flush=True)  # noqa: T201  (before the training)

@@ -1,6 +1,7 @@
 """From a finished search for widths to a model that has them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ from torch import Tensor
 
 from recmodels.config import Resolved, resolve
 from recmodels.data.split import interactions
+from recmodels.data_params import DataParams
 from recmodels.errors import ParamError
 from recmodels.experiments.folder import CONFIG
-from recmodels.experiments.run import restore, restore_last
+from recmodels.experiments.run import restore, restore_last, stored_result
 from recmodels.experiments.session import PARAMS, Session, resolve_run
 from recmodels.graph import BipartiteGraph
 from recmodels.models.table_choice import TableParams, table
@@ -21,6 +23,32 @@ from recmodels.tables import SearchTable
 from recmodels.tables.frequency import most_frequent_first
 from recmodels.tables.pruned import largest_entries, mask_as_text
 from recmodels.tables.width_text import widths_as_text
+
+# Of the keys of a table, what a model with found widths may have otherwise than its search.
+_FORM = ("adae_share", "adae_align", "adae_norm")
+
+
+def decided_keys(keys: Iterable[str], is_pruned: bool) -> list[str]:
+    """Those of some keys that the run decides from which a smaller one is made.
+
+    Its data and split, since widths and masks are found on its training part; its table; and where single entries are
+    kept, all that decides their start.
+
+    Args:
+        keys: that somebody wants to change.
+        is_pruned: whether entries are kept; otherwise widths are given.
+    """
+    of_data = {"model", "dataset", "config_files", "split_seed", "eval_args", *DataParams.keys()}
+    fixed = of_data | {"table", "embedding_size"} | ({"seed", "init"} if is_pruned else set())
+    form = () if is_pruned else _FORM
+    outer = {key: key.partition(".")[0] for key in keys}  # eval_args.split is a part of eval_args
+    return [key for key, of in outer.items() if of in fixed or (of.startswith("adae_") and of not in form)]
+
+
+def _check_overrides(overrides: Mapping[str, Any], is_pruned: bool) -> None:
+    of = "run that is pruned" if is_pruned else "search"
+    decided = [f"{key}: decided by the {of}; leave it out" for key in decided_keys(overrides, is_pruned)]
+    raise_all("recmodels compact", decided)
 
 
 def compacted(run_dir: str, overrides: Mapping[str, Any]) -> tuple[Resolved, str]:
@@ -42,8 +70,7 @@ def compacted(run_dir: str, overrides: Mapping[str, Any]) -> tuple[Resolved, str
             f"{run_dir}: its widths were not searched: table {found.values.get('table')!r}, adae_mode "
             f"{found.values.get('adae_mode')!r}; train with --table=adaptive --adae_mode=auto first"
         )
-    fixed = [key for key in ("table", "adae_mode", "adae_widths") if key in overrides]
-    raise_all("recmodels compact", [f"{key}: decided by the search; leave it out" for key in fixed])
+    _check_overrides(overrides, is_pruned=False)
     session = restore_last(run_dir)
     found_table = session.model.table
     assert isinstance(found_table, SearchTable)
@@ -54,8 +81,11 @@ def compacted(run_dir: str, overrides: Mapping[str, Any]) -> tuple[Resolved, str
         )
     widths, graph = found_table.preferred_widths().cpu(), _whole_graph(session)
     chosen = {"adae_mode": "given", "adae_widths": widths_as_text(graph, widths)}
-    resolved = resolve({"config_files": [str(Path(run_dir) / CONFIG)], **chosen, **overrides}, PARAMS)
-    return resolved, describe_widths(graph, widths, _n_parameters(resolved, graph), resolved.values["embedding_size"])
+    resolved = _resolved(run_dir, chosen, overrides)
+    words = describe_widths(graph, widths, _n_parameters(resolved, graph), resolved.values["embedding_size"])
+    if stored_result(Path(run_dir)) is None:
+        words = f"{run_dir} is not finished: these are its widths so far; --resume={run_dir} searches on\n{words}"
+    return resolved, words
 
 
 def pruned(run_dir: str, share: float, overrides: Mapping[str, Any]) -> tuple[Resolved, str]:
@@ -75,16 +105,23 @@ def pruned(run_dir: str, share: float, overrides: Mapping[str, Any]) -> tuple[Re
     found = resolve_run(run_dir)
     if found.values.get("table") != "plain":
         raise ParamError(f"{run_dir}: only a plain table is pruned, got table {found.values.get('table')!r}")
+    _check_overrides(overrides, is_pruned=True)
     weight = restore(run_dir).model.table().detach().cpu()
     n_kept = int(share * weight.numel())
     if not n_kept:
         raise ParamError(f"prune: a share of {share:g} keeps none of {weight.numel():,} entries; raise it")
     mask = largest_entries(weight, n_kept)
     chosen = {"table": "adaptive", "adae_mode": "pruned", "adae_mask": mask_as_text(mask)}
-    resolved = resolve({"config_files": [str(Path(run_dir) / CONFIG)], **chosen, **overrides}, PARAMS)
+    resolved = _resolved(run_dir, chosen, overrides, prune=share)
     kept, entries = int(mask.sum()), mask.numel()
     words = f"{kept:,} of {entries:,} entries of the table, {kept / entries:.1%}, and a bit for each of all"
     return resolved, f"{words}: the size of {kept + -(-entries // 32):,} parameters"
+
+
+def _resolved(run_dir: str, chosen: Mapping[str, Any], overrides: Mapping[str, Any], **how: Any) -> Resolved:  # noqa: ANN401
+    """The configuration of a run with some values changed, which knows what it is made from."""
+    resolved = resolve({"config_files": [str(Path(run_dir) / CONFIG)], **chosen, **overrides}, PARAMS)
+    return replace(resolved, made_from={"run": Path(run_dir).resolve().name, **how})
 
 
 def _whole_graph(session: Session) -> BipartiteGraph:

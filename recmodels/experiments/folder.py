@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import logging
 import os
 import tempfile
@@ -20,6 +21,7 @@ from recmodels.files import write_bytes
 
 CONFIG, RESULT, USERS = "config.yaml", "result.json", "test_users.npz"
 FREQUENCY = "test_frequency.npz"
+MADE_FROM = "made_from.json"
 LAST, BEST = "last.pt", "checkpoint.pt"
 # What numpy raises where an npz is cut off, changed or of something else.
 DAMAGED_ARRAYS = (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error)
@@ -62,6 +64,14 @@ def _probe(folder: Path) -> None:
         raise UserError(
             f"cannot write into the run folder {folder}: {error.strerror}; choose another --run_dir"
         ) from error
+
+
+def made_from(folder: Path) -> dict[str, Any]:
+    """Under `made_from`, the run that the one in a folder is made from, and how; empty for most runs."""
+    try:
+        return {"made_from": json.loads((folder / MADE_FROM).read_text(encoding="utf-8"))}
+    except (FileNotFoundError, ValueError):
+        return {}
 
 
 def existing_run_folder(path: str) -> Path:

@@ -16,6 +16,7 @@ from recmodels.data.split import interactions, raw_items, raw_users
 from recmodels.experiments.folder import FREQUENCY, USERS
 from recmodels.experiments.hardware import hardware
 from recmodels.experiments.session import Session
+from recmodels.tables import Table
 from recmodels.training.closed_form import PlainTrainer
 from recmodels.training.curves import Curves
 from recmodels.training.trainer import Trainer
@@ -81,6 +82,7 @@ def result(
         "seconds_per_epoch": statistics.median(seconds),
         "peak_rss_mb": peak_rss_mb(),
         "n_parameters": n_parameters(session),
+        "n_stored": n_stored(session),
         "hardware": hardware(session.model.device),
         "versions": versions(),
     }
@@ -91,6 +93,14 @@ def n_parameters(session: Session) -> int:
     if is_fitted_at_once(session):
         return int(session.model.n_fitted)
     return sum(p.numel() for p in session.model.parameters() if p.requires_grad)
+
+
+def n_stored(session: Session) -> int:
+    """Numbers of 32 bits that the final form of the model stores: its parameters, where a table has no other one."""
+    table = getattr(session.model, "table", None)
+    if not isinstance(table, Table):
+        return n_parameters(session)
+    return n_parameters(session) - sum(p.numel() for p in table.parameters()) + table.n_stored()
 
 
 def is_fitted_at_once(session: Session) -> bool:

@@ -15,10 +15,12 @@ from recmodels.experiments.folder import (
     CONFIG,
     FREQUENCY,
     LAST,
+    MADE_FROM,
     RESULT,
     USERS,
     existing_run_folder,
     logging_to,
+    made_from,
     new_run_folder,
     write_arrays,
 )
@@ -55,6 +57,8 @@ def train(resolved: Resolved, run_dir: str | None = None, watchers: Sequence[Cal
     folder = new_run_folder(resolved.model, resolved.dataset, resolved.run.runs_dir, run_dir)
     with locked(folder):
         write_text(folder / CONFIG, resolved.dump())
+        if resolved.made_from:
+            write_text(folder / MADE_FROM, json.dumps(dict(resolved.made_from)) + "\n")
         return _run(session, folder, watchers=watchers)
 
 
@@ -183,7 +187,8 @@ def _run(
             test = trainer.evaluate(splits.test)
         write_arrays(folder / USERS, test_users(session, trainer.recorder.per_user))
         write_arrays(folder / FREQUENCY, test_frequency(session, hits))
-        write_text(folder / RESULT, json.dumps(result(session, trainer, best, test), indent=2) + "\n")
+        found = result(session, trainer, best, test) | made_from(folder)
+        write_text(folder / RESULT, json.dumps(found, indent=2) + "\n")
         logger.info(describe_test(session, test, best["epoch"], folder))
     return folder
 

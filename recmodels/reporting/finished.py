@@ -40,6 +40,7 @@ _OPTIONAL: dict[str, Any] = {
     "seconds_per_epoch": float | None,
     "peak_rss_mb": float | None,
     "n_parameters": int | None,
+    "n_stored": int | None,
     "versions": dict[str, str],
     "hardware": {"cpu": str | None, "gpu": str | None, "cores": int | None, "torch_threads": int | None},
     ROW_NAME: str,

@@ -22,6 +22,15 @@ class Table(nn.Module):
         """Whether the table is not yet one that could be evaluated; never by default."""
         return False
 
+    @property
+    def is_searching(self) -> bool:
+        """Whether its form is being searched, which is no business of the validation part; never by default."""
+        return False
+
+    def n_stored(self) -> int:
+        """How many numbers of 32 bits its final form stores; its parameters by default."""
+        return sum(p.numel() for p in self.parameters())
+
     def settled(self) -> Tensor:
         """(N, d) ego embeddings without chance; those of `forward` by default."""
         return self()

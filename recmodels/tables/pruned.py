@@ -15,7 +15,7 @@ from recmodels.tables.base import Table
 class PrunedTable(Table):
     """Ego embeddings of which only the entries under a mask are stored and trained; the others are zero.
 
-    Beside its numbers it keeps one bit for every entry of the plain table, which a comparison of sizes has to count.
+    Beside its numbers it keeps one bit for every entry of the plain table, which `n_stored` counts.
 
     Args:
         start: (N, D) embeddings; kept entries start there, as they did before pruning (Frankle & Carbin 2019).
@@ -36,6 +36,10 @@ class PrunedTable(Table):
     def forward(self) -> Tensor:
         """(N, D) ego embeddings."""
         return self.values.new_zeros(self._mask.shape).masked_scatter(self._mask, self.values)
+
+    def n_stored(self) -> int:
+        """Its numbers, and the bits that say where they belong."""
+        return len(self.values) + -(-self._mask.numel() // 32)
 
     def extra_repr(self) -> str:
         """How much is kept."""

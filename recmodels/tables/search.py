@@ -77,6 +77,13 @@ class Candidates(nn.Module):
             terms.append(gates[:, k : k + 1] * (self.norm(rows) if self.norm else rows))
         return torch.stack(terms).sum(0)
 
+    def n_stored(self, widths: Tensor) -> int:
+        """Numbers of a table with some widths (n,): of its rows, and of what aligns those that are narrow."""
+        used = {width for width in widths.unique().tolist() if width < self.aligned}
+        align = [a for a, width in zip(self.alignments, self.dims, strict=True) if width in used]
+        align += [self.norm] if self.norm and used else []
+        return int(widths.sum()) + sum(p.numel() for module in align for p in module.parameters())
+
 
 class SideSearch(nn.Module):
     """One side of the nodes: its candidates, and the picker that weighs them.
@@ -172,6 +179,11 @@ class SearchTable(Table):
         self._is_warming, self.generator = epoch < self.schedule.warm_up, generator
 
     @property
+    def is_searching(self) -> bool:
+        """Always."""
+        return True
+
+    @property
     def is_warming_up(self) -> bool:
         """Whether all candidates still weigh the same."""
         return self._is_warming
@@ -226,6 +238,11 @@ class SearchTable(Table):
         all_sizes = torch.cat(size)
         choice = best_within_budget(torch.cat(padded), all_sizes, self.budget, self.order)
         return all_sizes.gather(1, choice[:, None]).squeeze(1)
+
+    def n_stored(self) -> int:
+        """Of the table with the preferred widths."""
+        widths = self.preferred_widths().split([len(side.buckets) for side in self.sides])
+        return sum(side.candidates.n_stored(of) for side, of in zip(self.sides, widths, strict=True))
 
     def picker_parameters(self) -> Iterator[nn.Parameter]:
         """Those of both pickers."""

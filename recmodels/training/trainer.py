@@ -107,7 +107,8 @@ class Trainer(ValidatingTrainer):
         stop = valid_data is not None and self._validates(epoch) and self._validate(valid_data, log)
         log.is_best = log.is_best or valid_data is None
         self.next_epoch = epoch + 1
-        self.finished = stop or self.next_epoch >= self.epochs
+        # A search ends by its own rule, so that nothing of it follows from the validation part.
+        self.finished = (stop and not self.model.table.is_searching) or self.next_epoch >= self.epochs
         return log
 
     def _train_epoch(
