@@ -165,10 +165,10 @@ def test_the_search_ends_when_the_choice_is_stable(tmp_path: Path) -> None:
 
 
 def test_validation_does_not_end_a_search(tmp_path: Path) -> None:
-    """With a patience of one epoch, a plain table at a rate of almost 0 stops at once."""
-    still = {"learning_rate": 1e-12, "stopping_step": 1, "early_stop_min_epoch": 0, "epochs": 8}
-    assert start(tmp_path, "plain", model="LightGCN", **still).fit().trainer.next_epoch < 8
-    assert start(tmp_path, **SEARCH | still).fit().trainer.next_epoch == 8
+    """With a patience of one epoch and a rate far too high, a plain table stops soon."""
+    impatient = {"learning_rate": 1.0, "stopping_step": 1, "early_stop_min_epoch": 0, "epochs": 20}
+    assert start(tmp_path, "plain", model="LightGCN", **impatient).fit().trainer.next_epoch < 20
+    assert start(tmp_path, **SEARCH | impatient).fit().trainer.next_epoch == 20
 
 
 def test_epochs_without_a_step_of_the_picker_are_not_counted_as_stable_and_end_no_count(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def _draw(evidence: Evidence, shown: _Shown, folder: Path) -> dict[str, str]:
         draw_sweep(curve, key, folder / name)
     if shown.sizes:
         found["sizes.png"] = (
-            f"test {evidence.metric} against parameters, masks of pruned tables included; black: one width for all nodes"
+            f"test {evidence.metric} against parameters, masks of pruned tables counted; black: one width for all nodes"
         )
         draw_sizes(shown.sizes, f"test {evidence.metric}", folder / "sizes.png")
     for n, example in enumerate(shown.plans, 1):
