@@ -156,7 +156,8 @@ def _read_field(name: str, hint: Any, metadata: Mapping[str, Any], values: Mappi
     try:
         typed = convert(hint, value)
     except TypeMismatchError:
-        got = f"{name}: expected {describe(hint)}, got {value!r} ({type(value).__name__})"
+        words = [choice for choice in metadata.get("choices", ()) if isinstance(choice, str)]
+        got = f"{name}: expected {describe(hint, words)}, got {value!r} ({type(value).__name__})"
         raise ParamError(got + hint_for(hint, value)) from None
     found = [text for leaf in leaves(typed) for text in _leaf_problems(leaf, metadata)]
     if found:

@@ -89,11 +89,14 @@ def _convert_sequence(kind: type, hints: Sequence[Any], value: Any) -> Any:
     return kind(convert(hint, item) for hint, item in zip(hints, value, strict=True))
 
 
-def describe(hint: Any) -> str:
-    """An annotation in words."""
+def describe(hint: Any, words: Sequence[str] = ()) -> str:
+    """An annotation in words; `words` are the strings that a union allows, if not all are."""
     kind, inner = get_origin(hint) or hint, get_args(hint)
-    if kind in (Union, UnionType):
-        return " or ".join(describe(part) for part in inner)
+    if kind in (Union, UnionType):  # lists last, lest what follows be read as their elements
+        ordered = sorted(inner, key=lambda part: get_origin(part) in (list, tuple))
+        return " or ".join(
+            " or ".join(map(repr, words)) if part is str and words else describe(part) for part in ordered
+        )
     if kind is Literal:
         return f"one of {', '.join(map(repr, inner))}"
     if kind is tuple and inner and Ellipsis not in inner:
@@ -109,11 +112,21 @@ def hint_for(hint: Any, value: Any) -> str:
         return "; it must be finite"
     if hint is str and isinstance(value, (int, float)):
         return "; put it in quotes"
+    if isinstance(value, (int, float)) and _fits(hint, [value]):
+        return f"; did you mean [{value}]?"
     texts = [leaf for leaf in leaves(value) if isinstance(leaf, str)]
     if _takes_numbers(hint) and any(map(is_number, texts)):
         return "; write numbers without quotes"
     choices = _choices(hint)
     return next((nearest(text, choices) for text in texts if text not in choices), "")
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    try:
+        convert(hint, value)
+    except TypeMismatchError:
+        return False
+    return True
 
 
 def _choices(hint: Any) -> list[str]:

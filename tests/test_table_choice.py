@@ -137,6 +137,11 @@ def test_an_adaptive_run_is_tested_resumed_and_evaluated_like_any_other(tmp_path
         ({"adae_quantiles": "distinct"}, "adae_quantiles: 'distinct' gives no width to each class"),
         ({"adae_budget": 0.4, "adae_align": "transform"}, "adae_align: adae_budget counts rows"),
         ({"adae_budget": 900.5}, "adae_budget: must be a share"),
+        (
+            {"adae_quantiles": 0.2},
+            r"adae_quantiles: expected 'distinct' or a list, each a number, got 0.2 \(float\); did you mean \[0.2\]\?",
+        ),
+        ({"adae_dims": 16}, r"adae_dims: expected 'all' or a list, each .*, got 16 \(int\); did you mean \[16\]\?"),
         ({"adae_budget": -1}, "adae_budget: must be > 0"),
     ],
 )
@@ -159,7 +164,9 @@ def test_a_budget_above_the_plain_table_is_refused_before_training(tmp_path: Pat
         session(tmp_path, table="adaptive", adae_budget=99_999)
 
 
-@pytest.mark.parametrize("changes", [{"adae_quantiles": "distinct"}, {"adae_mode": "auto", "adae_dims": [4, 16]}])
+@pytest.mark.parametrize(
+    "changes", [{"adae_quantiles": "distinct"}, {"adae_mode": "auto", "adae_dims": [4, 16], "adae_warmup": 0}]
+)
 def test_a_budget_counts_the_norms(changes: dict[str, Any], tmp_path: Path) -> None:
     table = session(tmp_path, table="adaptive", adae_budget=1200, adae_norm=True, **changes).model.table
     n_norms = sum(p.numel() for name, p in table.named_parameters() if "norm" in name)
