@@ -11,17 +11,10 @@ from scipy.stats import kstest, ttest_rel
 
 from recmodels.errors import CheckpointError, ParamError, UserError
 from recmodels.experiments.folder import USERS, write_arrays
-from recmodels.reporting.comparison import (
-    Comparison,
-    Difference,
-    bootstrap_means,
-    compare_rows,
-    degrees_of_freedom,
-    paired_difference,
-    per_user,
-)
+from recmodels.reporting.comparison import Comparison, compare_rows, per_user
 from recmodels.reporting.corrections import holm
 from recmodels.reporting.finished import read_runs
+from recmodels.reporting.paired import Difference, bootstrap_means, degrees_of_freedom, paired_difference
 from recmodels.reporting.table import Table, make_tables
 from tests.finished_runs import write_run
 

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recmodels.reporting.comparison import Comparison, Difference
+from recmodels.reporting.comparison import Comparison
 from recmodels.reporting.finished import read_runs
 from recmodels.reporting.formats import Page, to_csv, to_latex, to_markdown
+from recmodels.reporting.paired import Difference
 from recmodels.reporting.published import Published
 from recmodels.reporting.table import make_tables
 from tests.finished_runs import SPLIT, write_run

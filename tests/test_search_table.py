@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from recmodels.tables.candidates import Candidates
 from recmodels.tables.gates import Decay
 from recmodels.tables.picker import BucketLogits, PickerNetwork
-from recmodels.tables.search import Candidates, GateSchedule, SearchTable, SideSearch
+from recmodels.tables.search import GateSchedule, SearchTable, SideSearch
 
 D, DIMS, SIZES = 8, (2, 4, 8), (11, 7)
 START = torch.randn(sum(SIZES), D, generator=torch.Generator().manual_seed(0))

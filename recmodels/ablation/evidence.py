@@ -11,13 +11,13 @@ from recmodels.data.evaluation import is_smaller_better
 from recmodels.errors import CheckpointError, ParamError
 from recmodels.reporting.comparison import (
     Comparison,
-    Difference,
     common_metrics,
     compare_pairs,
 )
 from recmodels.reporting.corrections import holm
 from recmodels.reporting.epochs import mean_at_best
 from recmodels.reporting.finished import Run
+from recmodels.reporting.paired import Difference
 from recmodels.typed_values import nearest
 
 SIGNIFICANT = 0.05

@@ -11,9 +11,9 @@ from recmodels.graph import BipartiteGraph
 from recmodels.models.width_search import SearchParams, search_table
 from recmodels.params import param
 from recmodels.tables import INITIALIZATIONS, AdaptiveTable, PlainTable, Table, TransformedTable
+from recmodels.tables.candidates import Candidates
 from recmodels.tables.frequency import node_ranks
 from recmodels.tables.pruned import PrunedTable, mask_from_text
-from recmodels.tables.search import Candidates
 from recmodels.tables.width_text import widths_from_text
 from recmodels.tables.widths import (
     power_rule_widths,

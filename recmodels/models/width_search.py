@@ -8,10 +8,11 @@ from torch import Tensor
 
 from recmodels.graph import BipartiteGraph
 from recmodels.params import Params, param
+from recmodels.tables.candidates import Candidates
 from recmodels.tables.frequency import all_most_frequent_first
 from recmodels.tables.gates import Decay
 from recmodels.tables.picker import BucketLogits, Picker, PickerNetwork, TwinPicker
-from recmodels.tables.search import Candidates, GateSchedule, SearchTable, SideSearch
+from recmodels.tables.search import GateSchedule, SearchTable, SideSearch
 
 # AdaE's pivot between rare and frequent: the count that four fifths of the nodes exceed.
 _PIVOT = 0.8

@@ -13,9 +13,10 @@ import pandas as pd
 
 from recmodels.data.evaluation import is_smaller_better
 from recmodels.experiments.folder import CONFIG
-from recmodels.reporting.comparison import Comparison, Difference
+from recmodels.reporting.comparison import Comparison
 from recmodels.reporting.conditions import distinct, hardware_text, protocol, versions_text
 from recmodels.reporting.finished import Run
+from recmodels.reporting.paired import Difference
 from recmodels.reporting.published import Published
 from recmodels.reporting.table import Row, Table
 
