@@ -10,7 +10,7 @@ import pandas as pd
 from recmodels.ablation.evidence import Evidence, Line
 from recmodels.ablation.grid_study import GridStudy
 from recmodels.ablation.table import note, spread, state
-from recmodels.reporting.formats import figure, signed
+from recmodels.reporting.notation import figure, signed
 from recmodels.reporting.paired import Difference
 
 _NOTHING = "–"

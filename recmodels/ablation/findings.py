@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from recmodels.ablation.evidence import ALIKE, BASE, BETTER, CONTROL_OF_ONE_SEED, UNEQUAL, WORSE, Evidence, Line
-from recmodels.reporting.formats import figure, signed
+from recmodels.reporting.notation import figure, signed
 from recmodels.reporting.paired import Difference
 
 ALIVE_SHARE = 0.01  # of a transport term of which something is claimed

@@ -20,8 +20,8 @@ from recmodels.errors import UserError
 from recmodels.experiments.example_plan import ExamplePlan, example_plans
 from recmodels.files import write_text
 from recmodels.reporting.epochs import read_epochs
-from recmodels.reporting.formats import latex_text, markdown_table, markdown_text
 from recmodels.reporting.html_page import Drawing, html_page, legend
+from recmodels.reporting.notation import latex_text, markdown_table, markdown_text
 from recmodels.reporting.pictures import Curve, Interval, draw_curves, draw_intervals, draw_plan, draw_sweep
 from recmodels.reporting.plan_svg import plan_svg
 from recmodels.reporting.size_picture import Sized, draw_sizes, sizes_svg

@@ -10,7 +10,7 @@ from recmodels.ablation.grid_study import GridStudy
 from recmodels.ablation.points import Plan, Point, finished_runs
 from recmodels.files import write_text
 from recmodels.reporting.finished import Run
-from recmodels.reporting.formats import figure, markdown_table, markdown_text
+from recmodels.reporting.notation import figure, markdown_table, markdown_text
 from recmodels.tuning.study import FOUND
 
 TABLE = "table.md"

@@ -16,17 +16,12 @@ from recmodels.experiments.folder import CONFIG
 from recmodels.reporting.comparison import Comparison
 from recmodels.reporting.conditions import distinct, hardware_text, protocol, versions_text
 from recmodels.reporting.finished import Run
+from recmodels.reporting.notation import DECIMALS, NOTHING, figure, latex_text, markdown_table, markdown_text, signed
 from recmodels.reporting.paired import Difference
 from recmodels.reporting.published import Published
 from recmodels.reporting.table import Row, Table
 
-DECIMALS = 4
 _SHORT = {"recall": "R", "ndcg": "N"}
-_NOTHING = "–"
-_TEX = {
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--",
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-}  # fmt: skip
 _LEGEND = """\
 R is recall, N NDCG, ± the standard deviation over seeds (n - 1); a row of one seed has no deviation. Of the runs here
 the best mean is bold and the second underlined; figures reported by others are not ranked, they come from other splits
@@ -79,16 +74,6 @@ class _Style(NamedTuple):
     best: str
     second: str
     text: Callable[[str], str]
-
-
-def markdown_text(text: str) -> str:
-    """A text that Markdown shows as it is, in a cell too."""
-    return "".join(f"\\{sign}" if sign in "|*<`" else sign for sign in text)
-
-
-def latex_text(text: str) -> str:
-    """A text that LaTeX shows as it is."""
-    return "".join(_TEX.get(sign, sign) for sign in text)
 
 
 _MARKDOWN = _Style("**{}**", "<u>{}</u>", markdown_text)
@@ -153,7 +138,7 @@ def _frame(page: Page, table: Table, style: _Style, seeds: Callable[[Row], str])
         columns[_heading(metric)] = _metric_cells(table.rows, metric, style) + [style.text(cell) for cell in theirs]
     measured = [_measured(row, page.machines) for row in table.rows]
     for name in measured[0]:
-        columns[name] = [style.text(cells[name]) for cells in measured] + [style.text(_NOTHING)] * len(page.published)
+        columns[name] = [style.text(cells[name]) for cells in measured] + [style.text(NOTHING)] * len(page.published)
     columns["seeds"] = [seeds(row) for row in table.rows]
     columns["seeds"] += [style.text(f"reported: {row.source}") for row in page.published]
     return pd.DataFrame({name: cells for name, cells in columns.items() if any(cells)})
@@ -181,10 +166,10 @@ def _measured(row: Row, machines: Sequence[str]) -> dict[str, str]:
     seconds, memory = row.values("seconds_per_epoch"), row.values("peak_rss_mb")
     used = sorted({machines.index(hardware_text(run)) for run in row.runs})
     return {
-        "parameters": " to ".join(f"{number:,}" for number in parameters) or _NOTHING,
-        "epochs": " to ".join(str(number) for number in sorted({*epochs[:1], *epochs[-1:]})) or _NOTHING,
-        "s/epoch": f"{statistics.median(seconds):.3g}" if seconds else _NOTHING,
-        "memory MB": f"{max(memory):,.0f}" if memory else _NOTHING,
+        "parameters": " to ".join(f"{number:,}" for number in parameters) or NOTHING,
+        "epochs": " to ".join(str(number) for number in sorted({*epochs[:1], *epochs[-1:]})) or NOTHING,
+        "s/epoch": f"{statistics.median(seconds):.3g}" if seconds else NOTHING,
+        "memory MB": f"{max(memory):,.0f}" if memory else NOTHING,
         "hardware": ", ".join(map(_letter, used)),
     }
 
@@ -215,25 +200,14 @@ def _difference_frame(differences: Sequence[Comparison]) -> pd.DataFrame:
 
 def _difference(found: Difference) -> str:
     mean, low, high = map(signed, (found.mean, found.low, found.high))
-    relative = _NOTHING if math.isnan(found.relative) else f"{found.relative:+.1%}"
+    relative = NOTHING if math.isnan(found.relative) else f"{found.relative:+.1%}"
     return f"{mean} [{low}, {high}], {relative}, {_p_value(found.p_value)}"
-
-
-def signed(value: float) -> str:
-    """A difference of metrics, with its sign."""
-    return f"{'-' if value < 0 else '+'}{figure(abs(value))}"
 
 
 def _p_value(value: float | None) -> str:
     if value is None:
         return "no p"
     return "p < .001" if value < 0.001 else f"p {f'{value:.3f}'.removeprefix('0')}"
-
-
-def markdown_table(frame: pd.DataFrame) -> str:
-    """Cells of text as a table."""
-    lines = [list(map(str, frame.columns)), ["---"] * len(frame.columns), *frame.to_numpy().tolist()]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _links(row: Row, folder: Path) -> str:
@@ -249,11 +223,6 @@ def _counted(seeds: Sequence[str]) -> str:
 def _heading(metric: str) -> str:
     name, _, k = metric.partition("@")
     return f"{_SHORT.get(name, name)}@{k}" if k else name
-
-
-def figure(value: float | None) -> str:
-    """A metric with `DECIMALS`, without the leading 0; a dash for None."""
-    return _NOTHING if value is None else f"{value:.{DECIMALS}f}".removeprefix("0")
 
 
 def _letter(place: int) -> str:

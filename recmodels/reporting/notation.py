@@ -1,0 +1,36 @@
+"""How figures and names are written in Markdown and LaTeX."""
+
+import pandas as pd
+
+DECIMALS = 4
+NOTHING = "–"
+_TEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+}  # fmt: skip
+
+
+def figure(value: float | None) -> str:
+    """A metric with `DECIMALS`, without the leading 0; a dash for None."""
+    return NOTHING if value is None else f"{value:.{DECIMALS}f}".removeprefix("0")
+
+
+def signed(value: float) -> str:
+    """A difference of metrics, with its sign."""
+    return f"{'-' if value < 0 else '+'}{figure(abs(value))}"
+
+
+def markdown_text(text: str) -> str:
+    """A text that Markdown shows as it is, in a cell too."""
+    return "".join(f"\\{sign}" if sign in "|*<`" else sign for sign in text)
+
+
+def latex_text(text: str) -> str:
+    """A text that LaTeX shows as it is."""
+    return "".join(_TEX.get(sign, sign) for sign in text)
+
+
+def markdown_table(frame: pd.DataFrame) -> str:
+    """Cells of text as a table."""
+    lines = [list(map(str, frame.columns)), ["---"] * len(frame.columns), *frame.to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
