@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import GATConv
 
+from recmodels.attention import attention_sum
+from recmodels.costs import in_float32
 from recmodels.graph import BipartiteGraph, incoming_edges
 from recmodels.kernels import gather
 from recmodels.perturbed_views import NoisyView
@@ -61,8 +63,9 @@ class NextHopView(nn.Module):
 class AttentionView(nn.Module):
     """GSC's generator: one graph attention layer on the embeddings of a hop.
 
-    Only the edges into the asked nodes are computed, so memory is O(their edges x d) and not O(edges x d). Each node
-    attends to its neighbors and to itself. PyG uses torch-scatter for the softmax where that is installed.
+    Only the edges into the asked nodes are computed. Each node attends to its neighbors and to itself. On a CPU the sums
+    are sparse products (`attention_sum`), some eight times as fast as PyG's rows for each edge; on a GPU they are PyG's,
+    which uses torch-scatter for the softmax where that is installed.
 
     Args:
         graph: the training graph.
@@ -79,19 +82,33 @@ class AttentionView(nn.Module):
 
     def forward(self, encoding: Encoding, nodes: Tensor) -> Tensor:
         """(M,) node ids to (M, d)."""
-        source, target = incoming_edges(self.graph, nodes.cpu())
-        itself = torch.arange(nodes.numel())
-        edges = torch.stack([torch.cat([source, nodes.cpu()]), torch.cat([target, itself])]).to(nodes.device)
-        return self._attend(encoding.hops[self.hop], nodes, edges)
+        source, target = _with_loops(*incoming_edges(self.graph, nodes.cpu()), nodes.cpu())
+        return self._attend(encoding.hops[self.hop], nodes, source.to(nodes.device), target.to(nodes.device))
 
-    def _attend(self, x: Tensor, nodes: Tensor, edges: Tensor) -> Tensor:
+    def _attend(self, x: Tensor, nodes: Tensor, source: Tensor, target: Tensor) -> Tensor:
         """Attention over the distinct source nodes only; (M, d)."""
-        sources, local = torch.unique(edges[0], return_inverse=True)
-        return self.attention((gather(x, sources), gather(x, nodes)), torch.stack([local, edges[1]]))
+        sources, local = torch.unique(source, return_inverse=True)
+        ends, layer = (gather(x, sources), gather(x, nodes)), self.attention
+        if x.is_cuda:
+            return layer(ends, torch.stack([local, target]))
+        with torch.autocast(x.device.type, enabled=False):
+            values, own = (layer.lin(in_float32(end)) for end in ends)
+            scores = (values @ layer.att_src.flatten(), own @ layer.att_dst.flatten())
+            return attention_sum(values, *scores, local, target, layer.negative_slope) + layer.bias
 
     def extra_repr(self) -> str:
         """The hop attended to."""
         return f"hop={self.hop}"
+
+
+def _with_loops(source: Tensor, target: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor]:
+    """Edges (E,) into (M,) nodes, targets ascending, and after those of each node the one from itself."""
+    n = torch.arange(len(nodes))
+    n_edges = torch.bincount(target, minlength=len(nodes))
+    merged = source.new_empty(len(source) + len(nodes))
+    merged[torch.arange(len(source)) + target] = source  # one loop for each target before
+    merged[n_edges.cumsum(0) + n] = nodes
+    return merged, n.repeat_interleave(n_edges + 1)
 
 
 class NoiseView(nn.Module):

@@ -12,7 +12,7 @@ from recmodels.models import FILTERS, MODELS
 # Lowest first. A unit (a module, or a package with all its modules) imports only units of lower layers and itself.
 LAYERS: list[set[str]] = [
     {"allocator", "errors", "records", "streams", "files", "typed_values", "tiling", "losses"},
-    {"adjacency"},
+    {"adjacency", "attention"},
     {"graph"},
     {"kernels", "costs", "params", "clustering", "sampling", "spectral", "filters"},
     {"plain_yaml"},
@@ -37,6 +37,7 @@ MATHEMATICS = {
     "sampling",
     "tiling",
     "adjacency",
+    "attention",
     "graph",
     "kernels",
     "losses",
