@@ -63,9 +63,9 @@ class NextHopView(nn.Module):
 class AttentionView(nn.Module):
     """GSC's generator: one graph attention layer on the embeddings of a hop.
 
-    Only the edges into the asked nodes are computed. Each node attends to its neighbors and to itself. On a CPU sums are
-    sparse products (`attention_sum`), some eight times as fast as PyG's rows for each edge; on a GPU they are PyG's,
-    which uses torch-scatter for the softmax where that is installed.
+    Only the edges into the asked nodes are computed. Each node attends to its neighbors and to itself. On a CPU the
+    sums are sparse products (`attention_sum`), some eight times as fast as PyG's rows for each edge; on a GPU they are
+    PyG's, which uses torch-scatter for the softmax where that is installed.
 
     Args:
         graph: the training graph.
