@@ -199,10 +199,11 @@ class _Step(NamedTuple):
 
 
 def _logsumexp(log_q: Tensor, potential: Tensor, axis: int, work: Tensor | None) -> Tensor:
-    if work is None:
-        return torch.logsumexp(log_q + potential, axis, keepdim=True)
-    top = torch.add(log_q, potential, out=work).amax(axis, keepdim=True)
-    return work.sub_(top).clamp_(min=_log_of_smallest(work)).exp_().sum(axis, keepdim=True).log_().add_(top)
+    x = torch.add(log_q, potential, out=work)
+    if x.requires_grad:
+        return torch.logsumexp(x, axis, keepdim=True)
+    top = x.amax(axis, keepdim=True)
+    return x.sub_(top).clamp_(min=_log_of_smallest(x)).exp_().sum(axis, keepdim=True).log_().add_(top)
 
 
 def _log_of_smallest(like: Tensor) -> float:
