@@ -32,12 +32,13 @@ def attention_sum(
     Source: Velickovic et al. 2018 (GAT), eqs. 1 to 4 for one head. Verified: test_views.py, test_attention.py (PyG's
     GATConv, gradcheck).
     """
-    scores = F.leaky_relu(source_scores[source] + target_scores[target], slope)
+    # Not by plain indexing, whose gradient is added up in the order of the threads.
+    scores = F.leaky_relu(source_scores.index_select(0, source) + target_scores.index_select(0, target), slope)
     n = len(target_scores)
     top = scores.new_full((n,), -torch.inf).scatter_reduce(0, target, scores.detach(), "amax")
     raw = (scores - top[target]).exp()
     total = raw.new_zeros(n).index_add(0, target, raw)
-    result: Tensor = _WeightedSum.apply(raw / (total[target] + _TINY), values, source, target, n)
+    result: Tensor = _WeightedSum.apply(raw / (total.index_select(0, target) + _TINY), values, source, target, n)
     return result
 
 

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -117,11 +118,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 @contextmanager
 def _interrupted_by_sigterm() -> Iterator[None]:
     """Lets the signal of `kill` and of schedulers act like ctrl-c, lest the workers of an ablation outlive it."""
+    if threading.current_thread() is not threading.main_thread():  # others cannot have handlers
+        yield
+        return
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def guarded(command: Callable[[list[str]], None], arguments: list[str], remedies: Remedies = _REMEDIES) -> int:

@@ -91,8 +91,8 @@ class AttentionView(nn.Module):
         ends, layer = (gather(x, sources), gather(x, nodes)), self.attention
         if x.is_cuda:
             return layer(ends, torch.stack([local, target]))
+        values, own = (in_float32(layer.lin(end)) for end in ends)
         with torch.autocast(x.device.type, enabled=False):
-            values, own = (layer.lin(in_float32(end)) for end in ends)
             scores = (values @ layer.att_src.flatten(), own @ layer.att_dst.flatten())
             return attention_sum(values, *scores, local, target, layer.negative_slope) + layer.bias
 

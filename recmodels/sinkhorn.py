@@ -1,7 +1,7 @@
 """Entropic transport plans of many small problems at once: proximal steps in the log domain, and plain scaling.
 
-Sizes: B problems, n rows, m columns. No problem sees the values of another one; how
-many there are decides the last bits.
+Sizes: B problems, n rows, m columns. No problem sees the values of another one; how many
+there are, and its place among them, decide the last bits.
 """
 
 import math
@@ -75,7 +75,8 @@ def proximal_sinkhorn(
     cost = masks.clean(cost)
     log_kernel = cost / -(epsilon.to(cost).view(-1, 1, 1) if isinstance(epsilon, Tensor) else epsilon)
     log_a, log_b = (log_uniform(mask, like) for mask, like in _sides(cost, masks))
-    axes = PROBLEMS_LAST if len(cost) >= MANY_PROBLEMS else PROBLEMS_FIRST
+    is_many = len(cost) >= MANY_PROBLEMS and cost.device.type == "cpu"
+    axes = PROBLEMS_LAST if is_many else PROBLEMS_FIRST
     step = _Step(axes.laid(log_kernel), axes.laid(log_a), axes.laid(log_b), axes, tolerance)
     log_plan = step.repeated(outer, inner).permute(axes.inverse).contiguous()
     plan = _exp(log_plan if masks.padded is None else log_plan.masked_fill(masks.padded, NO_MASS))
@@ -143,7 +144,7 @@ class _Axes(NamedTuple):
 PROBLEMS_FIRST = _Axes(1, 2, (0, 1, 2), (0, 1, 2))
 PROBLEMS_LAST = _Axes(0, 1, (1, 2, 0), (2, 0, 1))
 
-# From here on sums and maxima run over as many problems at once as a register holds (docs/performance.md).
+# From here on sums and maxima run over as many problems at once as a register of a CPU holds (docs/performance.md).
 MANY_PROBLEMS = 32
 
 

@@ -1,5 +1,6 @@
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 # Read by torch and faiss when they are imported; on small tensors, threads that wait for each other cost most.
@@ -31,6 +32,14 @@ def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs leave an empty curves.png, because drawing takes ten times as long as a small run."""
     monkeypatch.setattr("recmodels.training.curves.draw", lambda rows, metrics, path: path.touch())
+
+
+@pytest.fixture(scope="module", params=[32, 1], ids=["problems first", "problems last"])
+def both_layouts(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Runs a module's tests in both layouts of transport problems: few problems lie first, many last."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("recmodels.sinkhorn.MANY_PROBLEMS", request.param)
+        yield
 
 
 @pytest.fixture

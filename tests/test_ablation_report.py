@@ -336,7 +336,7 @@ def test_points_of_several_sizes_have_a_table_and_a_picture_of_them(tmp_path: Pa
     markdown = (page.parent / "report.md").read_text()
     rows = markdown.partition("## Size and frequency")[2].partition("## Training")[0].splitlines()
     cells = {row.split(" | ")[0].removeprefix("| "): row.split(" | ")[1:] for row in rows if row.startswith("| ")}
-    assert cells["point"][:2] == ["parameters", "of the base"]
+    assert cells["point"][:2] == ["stored numbers", "of the base"]
     assert cells["plain"][:2] == ["1,600", "1.00"]
     assert cells["small"][:2] == ["400", "0.25"]
     assert cells["point"][3:] == [

@@ -157,10 +157,12 @@ def test_a_resumed_search_is_that_of_an_undisturbed_one(changes: dict[str, Any],
     assert same_state(*weights)
 
 
-def test_the_search_ends_when_the_choice_is_stable(tmp_path: Path) -> None:
+def test_the_search_ends_when_the_choice_is_stable(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     still = {"adae_picker_lr": 1e-12, "adae_stable_epochs": 2, "adae_stable_share": 0.0}
     of = start(tmp_path, **SEARCH | still, epochs=9).fit()
     assert of.trainer.next_epoch == 3  # one epoch of warm-up, two stable ones
+    assert "stopped after epoch 2: the widths are stable" in caplog.text
     assert of.trainer.finished
 
 

@@ -89,7 +89,7 @@ def test_it_is_said_where_a_model_comes_from_also_after_an_interruption(search: 
     assert "made_from" not in json.loads((search / "result.json").read_text())
 
 
-def test_what_a_search_stores_in_the_end_is_what_its_compact_model_has(tmp_path: Path, undrawn: None) -> None:
+def test_what_a_search_of_one_epoch_stores_is_what_its_compact_model_has(tmp_path: Path, undrawn: None) -> None:
     for n, form in enumerate(({}, {"adae_align": "transform", "adae_norm": True}, {"adae_share": False})):
         chosen = SEARCH | {"adae_budget": None if form.get("adae_norm") else 0.4, "epochs": 1} | form
         folder = run.train(resolve_train(options(tmp_path, **chosen)), str(tmp_path / f"search-{n}"))
@@ -106,9 +106,16 @@ def test_an_unfinished_search_is_told(search: Path) -> None:
 def test_a_key_that_nothing_reads_is_told_as_for_any_run(
     search: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert main(["train", *_typed(search), "--stopping_step=7"]) == 0
+    assert "nothing reads it at these values: stopping_step" in (search.parent / "again/log.txt").read_text()
     words = ["--bsl_ratio=2", "--epochs=1", f"--run_dir={search.parent / 'small'}", "--show_progress=false"]
     assert main(["compact", str(search), *words]) == 0
     assert "given, but nothing reads it at these values: bsl_ratio" in (search.parent / "small/log.txt").read_text()
+
+
+def _typed(search: Path) -> list[str]:
+    """The command of another search like one."""
+    return [f"--config_files={search / 'config.yaml'}", f"--run_dir={search.parent / 'again'}", "--show_progress=false"]
 
 
 def test_the_command_searches_nothing_anew(search: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,7 +139,7 @@ def test_the_command_searches_nothing_anew(search: Path, capsys: pytest.CaptureF
         (["search", "--prune=1.4"], "got 1.4, expected a number between 0 and 1"),
         (["search", "--prune=0.4"], "only a plain table is pruned"),
         (["search", "--widhts-only=1"], "did you mean '--widths-only'"),
-        (["search", "--adae_dimz=3"], "adae_dimz: decided by the search; leave it out"),
+        (["search", "--adae_dimz=3"], "adae_dimz: unknown key of LightGCN; did you mean 'adae_dims'"),
         (["search", "--split_seed=7"], "split_seed: decided by the search; leave it out"),
         (["search", "--model=BPR", "--val_interval={}"], "  - val_interval: decided by the search; leave it out"),
         (["search", "--adae_budget=0.2"], "adae_budget: decided by the search; leave it out"),

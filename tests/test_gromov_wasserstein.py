@@ -7,6 +7,8 @@ from recmodels.costs import Masks, cosine_cost
 from recmodels.errors import ParamError
 from recmodels.transport import Solver, gromov_wasserstein
 
+pytestmark = pytest.mark.usefixtures("both_layouts")
+
 
 def structures(n_problems=3, n=4, seed=0, dtype=torch.float64):
     x = torch.randn(n_problems, n, 3, generator=torch.Generator().manual_seed(seed), dtype=dtype)

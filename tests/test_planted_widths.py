@@ -127,11 +127,3 @@ def test_rare_users_with_tastes_of_their_own_are_found_to_need_it_too(
     rare, frequent = chance_of_wide(start(tmp_path, **SEARCH | changes, seed=seed).fit())
     assert frequent > 0.7
     assert rare > 0.7
-
-
-def test_gates_that_stay_equal_tell_nothing(tmp_path: Path) -> None:
-    """The other control: with equal gates to the end the same training tells no class from another."""
-    write_world(tmp_path)
-    resting = {"adae_warmup": 29, "adae_every": 10**6}
-    rare, frequent = chance_of_wide(start(tmp_path, **SEARCH | resting).fit())
-    assert rare == pytest.approx(frequent, abs=1e-6)

@@ -105,12 +105,14 @@ def test_of_nodes_that_are_wanted_alike_a_budget_makes_the_first_of_the_order_wi
     assert sorted(table.preferred_widths().ne(2).nonzero().squeeze(1).tolist()) == sorted(order[:5].tolist())
 
 
-def test_what_is_settled_in_the_warm_up_is_the_equal_mixture_and_later_the_choice() -> None:
+def test_what_is_settled_is_the_equal_mixture_until_the_picker_has_learned_and_later_the_choice() -> None:
     table = _table(SOFT._replace(warm_up=1), reads=True)
+    table.on_epoch_start(1, torch.Generator())
     uniform = _dense(torch.full((sum(SIZES), 3), 1 / 3), START)
     assert_close(table.settled(), uniform)
     assert not any(side.previous.any() for side in table.sides)  # no trace
-    table.on_epoch_start(1, torch.Generator())
+    table.advance_picker()
+    table.on_epoch_start(0, torch.Generator())  # as where a finished search is looked at
     assert table.settled().equal(table.eval()())
 
 

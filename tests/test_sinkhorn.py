@@ -14,6 +14,8 @@ from recmodels.errors import ParamError
 from recmodels.sinkhorn import MAX_SCALED_COST, proximal_sinkhorn, sinkhorn_scaling
 from recmodels.transport import Solver
 
+pytestmark = pytest.mark.usefixtures("both_layouts")
+
 
 def _costs(dtype: torch.dtype = torch.float64, spread: float = 2.0) -> Tensor:
     cost = torch.rand(6, 5, 7, dtype=dtype, generator=torch.Generator().manual_seed(0)) * spread
@@ -130,6 +132,17 @@ def test_the_bound_of_a_cost_is_its_largest_value(name: str, temperature: float)
     cost = cosine_to_cost(torch.linspace(-1, 1, 101, dtype=torch.float64).view(1, 1, -1), name, temperature)
     assert cost.min() >= 0
     assert float(cost.max()) == pytest.approx(largest_cost(name, temperature), rel=1e-12)
+
+
+@pytest.mark.parametrize("ratio", [300, 1e4])
+def test_in_float32_plans_of_costs_far_above_epsilon_are_those_of_float64(ratio: float) -> None:
+    """Where nearly all exponentials underflow; costs are multiples of 2^-6, which both types hold exactly."""
+    cost = (torch.rand(40, 6, 5, generator=torch.Generator().manual_seed(2)) * 64).floor() / 64
+    masks = Masks(torch.arange(6) < torch.randint(1, 7, (40, 1), generator=torch.Generator().manual_seed(3)), None)
+    exact = proximal_sinkhorn(cost.double(), 1 / ratio, 3, 20, masks)
+    single = proximal_sinkhorn(cost, 1 / ratio, 3, 20, masks)
+    assert_close(single.plan.double(), exact.plan, atol=1e-4, rtol=0)
+    assert_close(single.marginal_error.double(), exact.marginal_error, atol=1e-3, rtol=0)
 
 
 def test_bad_options_are_named() -> None:

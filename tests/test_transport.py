@@ -14,6 +14,8 @@ from recmodels.errors import ParamError
 from recmodels.sinkhorn import Plan, proximal_sinkhorn
 from recmodels.transport import Solver, gromov_wasserstein, wasserstein
 
+pytestmark = pytest.mark.usefixtures("both_layouts")
+
 GSC = json.loads((Path(__file__).parent / "reference" / "gsc-reference-values.json").read_text())["cases"]
 # Sinkhorn and IPOT, both converged on the small problems below.
 SINKHORN, IPOT = Solver(0.1, 1, 500), Solver(0.1, 500, 1)

@@ -1,5 +1,7 @@
 """The unrolled gradient on a small problem whose outer loss after a step can be computed by hand."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor
@@ -8,6 +10,10 @@ from torch.nn import Parameter
 from recmodels.training.unrolling import step_rates, unrolled_gradient
 
 RATES = [torch.tensor([0.05, 0.02, 0.1, 0.05], dtype=torch.float64)]
+
+
+def rates(_: Sequence[Tensor]) -> list[Tensor]:
+    return RATES
 
 
 class Problem:
@@ -36,7 +42,7 @@ class Problem:
 
 def test_it_is_the_derivative_through_the_step() -> None:
     problem = Problem()
-    loss, (gradient,) = unrolled_gradient(problem.outer, problem.inner, [problem.w], [problem.alpha], RATES)
+    loss, (gradient,) = unrolled_gradient(problem.outer, problem.inner, [problem.w], [problem.alpha], rates)
     alpha = problem.alpha.detach().requires_grad_()
     want = problem.after_step(alpha)
     (exact,) = torch.autograd.grad(want, alpha)
@@ -46,7 +52,7 @@ def test_it_is_the_derivative_through_the_step() -> None:
 
 def test_it_agrees_with_finite_differences() -> None:
     problem, h = Problem(), 1e-5
-    _, (gradient,) = unrolled_gradient(problem.outer, problem.inner, [problem.w], [problem.alpha], RATES)
+    _, (gradient,) = unrolled_gradient(problem.outer, problem.inner, [problem.w], [problem.alpha], rates)
     alpha = problem.alpha.detach()
     for place in range(4):
         step = torch.zeros(4, dtype=torch.float64)
@@ -57,7 +63,7 @@ def test_it_agrees_with_finite_differences() -> None:
 
 def test_the_first_order_is_another_gradient() -> None:
     problem = Problem()
-    _, (gradient,) = unrolled_gradient(problem.outer, problem.inner, [problem.w], [problem.alpha], RATES)
+    _, (gradient,) = unrolled_gradient(problem.outer, problem.inner, [problem.w], [problem.alpha], rates)
     (first_order,) = torch.autograd.grad(problem.outer(), problem.alpha)
     assert (gradient - first_order).norm() > 0.05 * first_order.norm()
 
@@ -65,7 +71,7 @@ def test_the_first_order_is_another_gradient() -> None:
 def test_nothing_has_moved_afterwards() -> None:
     problem = Problem()
     before = problem.w.detach().clone(), problem.alpha.detach().clone()
-    unrolled_gradient(problem.outer, problem.inner, [problem.w], [problem.alpha], RATES)
+    unrolled_gradient(problem.outer, problem.inner, [problem.w], [problem.alpha], rates)
     assert problem.w.equal(before[0])
     assert problem.alpha.equal(before[1])
     assert problem.w.grad is problem.alpha.grad is None
@@ -74,7 +80,7 @@ def test_nothing_has_moved_afterwards() -> None:
 def test_an_outer_loss_that_does_not_know_the_weights_has_its_own_gradient() -> None:
     problem = Problem()
     _, (gradient,) = unrolled_gradient(
-        lambda: problem.alpha.square().sum(), problem.inner, [problem.w], [problem.alpha], RATES
+        lambda: problem.alpha.square().sum(), problem.inner, [problem.w], [problem.alpha], rates
     )
     torch.testing.assert_close(gradient, 2 * problem.alpha.detach())
 
@@ -85,14 +91,20 @@ def test_rates_are_those_by_which_adam_moves_along_a_gradient(n_steps: int) -> N
     w, generator = Parameter(torch.randn(6, dtype=torch.float64)), torch.Generator().manual_seed(1)
     optimizer = torch.optim.Adam([w], lr=0.1, betas=(0.0, 0.99))
     for _ in range(n_steps):
-        before = w.detach().clone()
         w.grad = torch.randn(6, generator=generator, dtype=torch.float64)
+        w.grad[5] = 0.0  # an entry that nothing moves
         optimizer.step()
-    (rates,) = step_rates(optimizer, [w], 0.1)
-    torch.testing.assert_close(before - w.detach(), rates * w.grad)
+    w.grad = torch.randn(6, generator=generator, dtype=torch.float64)
+    w.grad[5] = 0.0
+    (found,) = step_rates(optimizer, [w], 0.1, [w.grad])
+    before = w.detach().clone()
+    optimizer.step()
+    torch.testing.assert_close(before - w.detach(), found * w.grad)
+    assert found[5] == 0
+    assert found.max() < 0.1 * 10.5  # a step of a single entry is at most rate / sqrt(1 - 0.99)
 
 
 def test_rates_of_an_optimizer_without_moments_are_its_learning_rate() -> None:
     w = Parameter(torch.ones(3))
-    assert step_rates(torch.optim.SGD([w], lr=0.3), [w], 0.3) == [0.3]
-    assert step_rates(torch.optim.Adam([w], lr=0.3), [w], 0.3) == [0.3]  # before its first step
+    assert step_rates(torch.optim.SGD([w], lr=0.3), [w], 0.3, [w]) == [0.3]
+    assert step_rates(torch.optim.Adam([w], lr=0.3), [w], 0.3, [w]) == [0.3]  # before its first step

@@ -10,10 +10,8 @@ import pandas as pd
 from recmodels.ablation.evidence import Evidence, Line
 from recmodels.ablation.grid_study import GridStudy
 from recmodels.ablation.table import note, spread, state
-from recmodels.reporting.notation import figure, signed
+from recmodels.reporting.notation import NOTHING, figure, signed
 from recmodels.reporting.paired import Difference
-
-_NOTHING = "–"
 
 
 def evidence_frame(evidence: Evidence) -> pd.DataFrame:
@@ -53,7 +51,7 @@ def records(evidence: Evidence) -> pd.DataFrame:
 def _filled(rows: list[dict[str, str]]) -> pd.DataFrame:
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: [row.get(name, "") for row in rows] for name in names}
-    return pd.DataFrame({name: cells for name, cells in columns.items() if any(set(cells) - {"", _NOTHING})})
+    return pd.DataFrame({name: cells for name, cells in columns.items() if any(set(cells) - {"", NOTHING})})
 
 
 def _metric_cells(line: Line, metric: str) -> dict[str, str]:

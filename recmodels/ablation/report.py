@@ -41,7 +41,7 @@ class _Shown(NamedTuple):
         sweeps: key to curve.
         plans: of one user's subgraph, where a run has a transport term.
         planned: the run of those plans.
-        sizes: metric and parameters of each point, where they differ in size.
+        sizes: metric and stored numbers of each point, where they differ in size.
     """
 
     curves: list[Curve]
@@ -153,7 +153,7 @@ def _draw(evidence: Evidence, shown: _Shown, folder: Path) -> dict[str, str]:
         draw_sweep(curve, key, folder / name)
     if shown.sizes:
         found["sizes.png"] = (
-            f"test {evidence.metric} against parameters, masks of pruned tables counted; black: one width for all nodes"
+            f"test {evidence.metric} against stored numbers, masks of pruned tables too; black: one width for all nodes"
         )
         draw_sizes(shown.sizes, f"test {evidence.metric}", folder / "sizes.png")
     for n, example in enumerate(shown.plans, 1):

@@ -8,26 +8,27 @@ import pandas as pd
 from recmodels.ablation.evidence import Evidence, Line
 from recmodels.ablation.table import spread
 from recmodels.reporting.by_frequency import by_frequency
+from recmodels.reporting.finished import Run
 from recmodels.reporting.size_picture import Sized
 
 _GROUPS = ("head users", "tail users", "head items", "tail items")
 
 
 def sized_lines(evidence: Evidence) -> list[Line]:
-    """The points with results, controls of two halves left out; none where all have one size."""
+    """The points whose sizes are known, controls of two halves left out; none where all have one size."""
     lines = [line for line in evidence.lines if line.runs and line.name == line.point.name]
-    lines = [line for line in lines if all("n_parameters" in run.result for run in line.runs)]
-    return lines if len({_parameters(line) for line in lines}) > 1 else []
+    lines = [line for line in lines if None not in map(_size, line.runs)]
+    return lines if len({_stored(line) for line in lines}) > 1 else []
 
 
 def size_frame(evidence: Evidence) -> pd.DataFrame:
-    """Parameters, share of the base's, and the metric of users and recall of items by frequency; a row a point."""
+    """Stored numbers, share of the base's, and the metric of users and recall of items by frequency; a row a point."""
     lines = sized_lines(evidence)
-    base = next((_parameters(line) for line in lines if line.name == evidence.base), None)
+    base = next((_stored(line) for line in lines if line.name == evidence.base), None)
     rows = []
     for line in lines:
-        n = _parameters(line)
-        row = {"point": line.name, "parameters": f"{n:,}", "of the base": f"{n / base:.2f}" if base else ""}
+        n = _stored(line)
+        row = {"point": line.name, "stored numbers": f"{n:,}", "of the base": f"{n / base:.2f}" if base else ""}
         row[f"test {evidence.metric}"] = spread([run.result["test"][evidence.metric] for run in line.runs])
         rows.append(row | _by_frequency(line, evidence.metric))
     columns = dict.fromkeys(name for row in rows for name in row)
@@ -39,18 +40,25 @@ def sized(evidence: Evidence) -> list[Sized]:
     base = next(line.point.resolved.model for line in evidence.lines if line.name == evidence.base)
     found = []
     for line in sized_lines(evidence):
-        if not _parameters(line):  # no place on a logarithmic axis
+        if not _stored(line):  # no place on a logarithmic axis
             continue
         values = [run.result["test"][evidence.metric] for run in line.runs]
         deviation = statistics.stdev(values) if len(values) > 1 else 0.0
         is_plain = all(run.config.get("table") == "plain" and run.result["model"] == base for run in line.runs)
-        found.append(Sized(line.name, _parameters(line), statistics.fmean(values), deviation, is_plain))
+        found.append(Sized(line.name, _stored(line), statistics.fmean(values), deviation, is_plain))
     return found
 
 
-def _parameters(line: Line) -> int:
+def _stored(line: Line) -> int:
     """Numbers that the models store, the mean over seeds: parameters, and the masks of pruned tables."""
-    return round(statistics.fmean(run.result.get("n_stored") or run.result["n_parameters"] for run in line.runs))
+    return round(statistics.fmean(size for run in line.runs if (size := _size(run)) is not None))
+
+
+def _size(run: Run) -> int | None:
+    """Of one model; None for an old run of a table that stores something else than its parameters."""
+    has_other = run.config.get("table") == "adaptive" and run.config.get("adae_mode") in ("auto", "pruned")
+    stored = run.result.get("n_stored")
+    return stored if stored is not None or has_other else run.result.get("n_parameters")
 
 
 def _by_frequency(line: Line, metric: str) -> dict[str, str]:

@@ -41,8 +41,11 @@ def decided_keys(keys: Iterable[str], is_pruned: bool) -> list[str]:
     of_data = {"model", "dataset", "config_files", "split_seed", "eval_args", *DataParams.keys()}
     fixed = of_data | {"table", "embedding_size"} | ({"seed", "init"} if is_pruned else set())
     form = () if is_pruned else _FORM
+    known = TableParams.keys()
     outer = {key: key.partition(".")[0] for key in keys}  # eval_args.split is a part of eval_args
-    return [key for key, of in outer.items() if of in fixed or (of.startswith("adae_") and of not in form)]
+    return [
+        key for key, of in outer.items() if of in fixed or (of.startswith("adae_") and of in known and of not in form)
+    ]
 
 
 def _check_overrides(overrides: Mapping[str, Any], is_pruned: bool) -> None:

@@ -96,7 +96,10 @@ def n_parameters(session: Session) -> int:
 
 
 def n_stored(session: Session) -> int:
-    """Numbers of 32 bits that the final form of the model stores: its parameters, where a table has no other one."""
+    """Numbers of 32 bits that the final form of the model stores: its parameters, where a table has no other one.
+
+    Of a search that form has the widths of the epoch that is tested.
+    """
     table = getattr(session.model, "table", None)
     if not isinstance(table, Table):
         return n_parameters(session)

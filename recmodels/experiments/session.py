@@ -29,6 +29,8 @@ NO_NUMBER = frozenset(
     + ("metric_decimal_place", "loss_decimal_place", "eval_batch_bytes", "eval_batch_size")
 )
 
+# What a search does not read, which ends by its own rule.
+_EARLY_STOPPING = {"stopping_step", "early_stop_mode", "early_stop_min_epoch"}
 _SAMPLED_BY_USERS = (
     "train_batch_unit: got 'users' beside rec_loss 'sampled_softmax', whose correction needs a batch drawn from the "
     "interactions; choose 'interactions', or rec_loss: softmax, which is cheap by users"
@@ -78,7 +80,7 @@ def deciding_values(resolved: Resolved) -> dict[str, Any]:
 
 def unread_keys(resolved: Resolved) -> list[str]:
     """Keys typed on a command line that nothing reads at the run's values, such as those of a loss not chosen."""
-    inert = resolved.params.inert_keys()
+    inert = resolved.params.inert_keys() | (_EARLY_STOPPING if resolved.params.held_out_share else set())
     return sorted(key for key, layer in resolved.origin.items() if layer == COMMAND_LINE and key in inert)
 
 

@@ -181,7 +181,8 @@ class TableParams(SearchParams):
             )
         n_norms = 4 * self.embedding_size if self.adae_norm else 0  # gain and shift of both sides
         rows = int(budget * plain if budget <= 1 else budget) - n_norms
-        require_budget(rows, smallest, f"{budget:g}" if rows != budget else "")
+        given = f"{budget:g}" if budget <= 1 else f"{int(budget):,}"
+        require_budget(rows, smallest, given if rows != budget else "")
         return rows
 
 

@@ -1,4 +1,4 @@
-"""A metric against the number of parameters."""
+"""A metric against the numbers that a model stores."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,14 +21,14 @@ class Sized(NamedTuple):
 
     Attributes:
         name: beside it.
-        parameters: of the model, >= 1.
+        stored: numbers of the model, >= 1.
         mean: of the metric over seeds.
         deviation: of the metric over seeds.
         is_plain: whether all nodes have one width; such points are joined by a line.
     """
 
     name: str
-    parameters: int
+    stored: int
     mean: float
     deviation: float
     is_plain: bool
@@ -47,16 +47,16 @@ def draw_sizes(points: Sequence[Sized], y_label: str, path: Path) -> None:
 
 def sizes_svg(points: Sequence[Sized], y_label: str) -> str:
     """The same picture for a page; the points of one width are a line."""
-    return log_curves_svg(_curves(points), "parameters", y_label)
+    return log_curves_svg(_curves(points), "stored numbers", y_label)
 
 
 def _curves(points: Sequence[Sized]) -> list[Curve]:
     """The points of one width as a line, each other one alone."""
-    plain = sorted((point for point in points if point.is_plain), key=lambda point: point.parameters)
+    plain = sorted((point for point in points if point.is_plain), key=lambda point: point.stored)
     groups = [("one width", plain)] * bool(plain) + [(point.name, [point]) for point in points if not point.is_plain]
     curves = []
     for name, group in groups:
-        x, y, bars = zip(*((float(point.parameters), point.mean, point.deviation) for point in group), strict=True)
+        x, y, bars = zip(*((float(point.stored), point.mean, point.deviation) for point in group), strict=True)
         curves.append(Curve(name, x, y, bars, is_base=group is plain))
     return curves
 
@@ -67,7 +67,7 @@ def _figure(points: Sequence[Sized], y_label: str) -> Figure:
         color = BASE_COLOR if curve.is_base else COLORS[1]
         axes.errorbar(curve.x, curve.y, yerr=curve.errors, color=color, marker="o", markersize=4, capsize=2)
     axes.set_xscale("log")
-    axes.set_xlabel("parameters")
+    axes.set_xlabel("stored numbers")
     axes.set_ylabel(y_label)
     low, high = axes.get_ylim()
     placed = name_heights(points, _GAP * (high - low))
@@ -75,7 +75,7 @@ def _figure(points: Sequence[Sized], y_label: str) -> Figure:
     for point, height in placed:
         line = {"arrowstyle": "-", "color": PLAIN_COLOR, "linewidth": 0.5}
         text = axes.annotate(
-            point.name, (point.parameters, point.mean), (point.parameters * _ASIDE, height), va="center", fontsize=7,
+            point.name, (point.stored, point.mean), (point.stored * _ASIDE, height), va="center", fontsize=7,
             arrowprops=line,
         )  # fmt: skip
         text.set_parse_math(False)
@@ -90,8 +90,8 @@ def name_heights(points: Sequence[Sized], gap: float) -> list[tuple[Sized, float
         gap: smallest distance of two names, in the unit of the metric.
     """
     groups: list[list[Sized]] = []
-    for point in sorted(points, key=lambda point: point.parameters):
-        if groups and point.parameters < _BESIDE * groups[-1][-1].parameters:
+    for point in sorted(points, key=lambda point: point.stored):
+        if groups and point.stored < _BESIDE * groups[-1][-1].stored:
             groups[-1].append(point)
         else:
             groups.append([point])

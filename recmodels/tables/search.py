@@ -114,7 +114,7 @@ class SearchTable(Table):
 
     def _gates(self, logits: Tensor) -> Tensor:
         if self._is_warming:
-            return torch.full_like(logits, 1 / logits.shape[1])
+            return _equal(logits)
         step = int(self.step)
         gates = gumbel_gates(logits, self.schedule.temperature(step), self.schedule.sample, self.generator)
         return with_random_rows(gates, self.schedule.random_share(step), self.generator)
@@ -134,9 +134,10 @@ class SearchTable(Table):
         return self._is_warming
 
     def settled(self) -> Tensor:
-        """(N, D) embeddings of the preferred candidates, as in evaluation; in the warm-up the equal mixture of all."""
-        if self._is_warming:
-            return torch.cat([side(self._gates(side.logits()), True) for side in self.sides])
+        """(N, D) embeddings of the preferred candidates, as in evaluation; of all, until a picker has learned."""
+        if not int(self.picker_step):
+            logits = [side.logits() for side in self.sides]
+            return torch.cat([side(_equal(of), True) for side, of in zip(self.sides, logits, strict=True)])
         was_training = self.training
         try:
             return self.eval()()
@@ -202,6 +203,10 @@ class SearchTable(Table):
     def extra_repr(self) -> str:
         """How gates are made."""
         return f"{self.schedule.sample} gates, warm-up {self.schedule.warm_up}, budget {self.budget}"
+
+
+def _equal(logits: Tensor) -> Tensor:
+    return torch.full_like(logits, 1 / logits.shape[1])
 
 
 def _gates_of(side: SideSearch, widths: Tensor) -> Tensor:

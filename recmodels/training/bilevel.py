@@ -4,6 +4,7 @@ import copy
 import logging
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -104,7 +105,7 @@ class Bilevel(Callback):
             return model.weights()[self.p.rec_loss] * self._ranking(model, step.batch, noise)
 
         weights = list(table_of(model).weights_of_candidates())
-        rates = step_rates(step.trainer.optimizer, weights, step.trainer.learning_rate)
+        rates = partial(step_rates, step.trainer.optimizer, weights, step.trainer.learning_rate)
         return unrolled_gradient(outer, inner, weights, self.parameters, rates)
 
     def _ranking(self, model: GraphRecommender, batch: Batch, noise: int) -> Tensor:

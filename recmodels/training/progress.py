@@ -36,7 +36,9 @@ class Progress(Callback):
 
     def on_fit_end(self, trainer: "Trainer") -> None:
         """Says why training ended."""
-        reason = f"valid no longer improved for {trainer.early_stop.counter} validations"
+        waited = trainer.early_stop.counter
+        is_searching = trainer.model.table.is_searching
+        reason = "the widths are stable" if is_searching else f"valid no longer improved for {waited} validations"
         logger.info("stopped after epoch %d: %s", trainer.next_epoch - 1, self._reason(trainer, reason))
 
     @staticmethod

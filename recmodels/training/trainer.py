@@ -35,7 +35,7 @@ class Trainer(ValidatingTrainer):
         callbacks: called in this order at every hook.
 
     Attributes:
-        finished: whether the last epoch or early stopping was reached.
+        finished: whether the last epoch was reached, early stopping, or the end of a search.
         command: shell command that reproduces this run, for diagnoses.
     """
 
@@ -67,7 +67,7 @@ class Trainer(ValidatingTrainer):
         valid_data: Any = None,
         show_progress: bool = False,  # noqa: ANN401
     ) -> tuple[float | None, dict[str, float] | None]:
-        """Trains from `next_epoch` to the last epoch or until valid stops improving.
+        """Trains from `next_epoch` to the last epoch, until valid stops improving, or a search until it is stable.
 
         Args:
             train_data: RecBole's training loader.

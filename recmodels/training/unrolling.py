@@ -17,7 +17,7 @@ def unrolled_gradient(
     inner: Callable[[], Tensor],
     weights: Sequence[Parameter],
     outer_weights: Sequence[Parameter],
-    rates: Sequence[Tensor | float],
+    rates_of: Callable[[Sequence[Tensor]], Sequence[Tensor | float]],
 ) -> tuple[Tensor, list[Tensor]]:
     """Gradient with respect to alpha of `outer(w - rates * d inner / dw, alpha)`.
 
@@ -29,7 +29,8 @@ def unrolled_gradient(
         inner: the inner loss, the same.
         weights: w.
         outer_weights: alpha.
-        rates: of the inner step, for each of w a number or one for each entry, see `step_rates`; held fixed.
+        rates_of: from the inner gradient to the rates of the inner step, for each of w a number or one for each entry,
+            see `step_rates`; they are held fixed.
 
     Returns:
         The outer loss after the inner step, and the gradient for each of alpha.
@@ -37,7 +38,9 @@ def unrolled_gradient(
     Source: Liu et al. 2019 (DARTS), eqs. 7 and 8; with a rate for each entry as Choe et al. 2023 (SAMA). Verified:
     test_unrolling.py (finite differences).
     """
-    step = [rate * g for rate, g in zip(rates, _gradient(inner(), weights), strict=True)]
+    gradients = _gradient(inner(), weights)
+    rates = rates_of(gradients)
+    step = [rate * g for rate, g in zip(rates, gradients, strict=True)]
     with _moved(weights, step, -1.0):
         loss = outer()
         both = _gradient(loss, [*outer_weights, *weights])
@@ -55,25 +58,31 @@ def unrolled_gradient(
     return loss, [d - m for d, m in zip(direct, mixed, strict=True)]
 
 
-def step_rates(optimizer: Optimizer, parameters: Sequence[Parameter], rate: float) -> list[Tensor | float]:
-    """By what the optimizer multiplies the entries of a gradient, to first order.
+def step_rates(
+    optimizer: Optimizer, parameters: Sequence[Parameter], rate: float, gradients: Sequence[Tensor]
+) -> list[Tensor | float]:
+    """By what a step of Adam multiplies the entries of a gradient, if it had no first moment.
 
     Args:
-        optimizer: of the parameters. Adam's second moment counts as standing still; for any other optimizer the answer
-            is its learning rate.
+        optimizer: of the parameters; for any other one than Adam the answer is its learning rate.
         parameters: with the shapes of the answer.
         rate: its learning rate.
+        gradients: of the step that is asked about, whose squares enter the second moment.
     """
-    return [_step_rate(optimizer, parameter, rate) for parameter in parameters]
+    pairs = zip(parameters, gradients, strict=True)
+    return [_step_rate(optimizer, parameter, rate, gradient) for parameter, gradient in pairs]
 
 
-def _step_rate(optimizer: Optimizer, parameter: Parameter, rate: float) -> Tensor | float:
+def _step_rate(optimizer: Optimizer, parameter: Parameter, rate: float, gradient: Tensor) -> Tensor | float:
     state = optimizer.state.get(parameter, {})
     if "exp_avg_sq" not in state:
         return rate
     group = next(group for group in optimizer.param_groups if any(p is parameter for p in group["params"]))
-    unbiased = state["exp_avg_sq"] / (1 - group["betas"][1] ** float(state["step"]))
-    return rate / (unbiased.sqrt() + group["eps"])
+    decay = group["betas"][1]
+    moment = decay * state["exp_avg_sq"] + (1 - decay) * gradient.square()
+    unbiased = moment / (1 - decay ** (float(state["step"]) + 1))
+    # Entries that never had a gradient do not move; eps alone would give them an enormous rate.
+    return torch.where(moment > 0, rate / (unbiased.sqrt() + group["eps"]), 0.0)
 
 
 def _gradient(loss: Tensor, parameters: Sequence[Parameter]) -> list[Tensor]:
