@@ -12,6 +12,7 @@ from torch import Tensor
 
 from recmodels.costs import ALL_VALID, Masks
 from recmodels.errors import ParamError
+from recmodels.proximal_steps import exp_or_zero, proximal_log_plan
 
 # Log mass of padding: exp gives exactly 0 and sums of several stay finite in float32. Costs must stay below it times
 # epsilon, which the bounds on the temperature of exponential costs see to.
@@ -75,11 +76,8 @@ def proximal_sinkhorn(
     cost = masks.clean(cost)
     log_kernel = cost / -(epsilon.to(cost).view(-1, 1, 1) if isinstance(epsilon, Tensor) else epsilon)
     log_a, log_b = (log_uniform(mask, like) for mask, like in _sides(cost, masks))
-    is_many = len(cost) >= MANY_PROBLEMS and cost.device.type == "cpu"
-    axes = PROBLEMS_LAST if is_many else PROBLEMS_FIRST
-    step = _Step(axes.laid(log_kernel), axes.laid(log_a), axes.laid(log_b), axes, tolerance)
-    log_plan = step.repeated(outer, inner).permute(axes.inverse).contiguous()
-    plan = _exp(log_plan if masks.padded is None else log_plan.masked_fill(masks.padded, NO_MASS))
+    log_plan = proximal_log_plan(log_kernel, log_a, log_b, outer, inner, tolerance)
+    plan = exp_or_zero(log_plan if masks.padded is None else log_plan.masked_fill(masks.padded, NO_MASS))
     return Plan(plan, _marginal_error(plan.detach(), log_a.exp(), log_b.exp()), outer * inner)
 
 
@@ -126,96 +124,6 @@ def _scaled(kernel: Tensor, a: Tensor, b: Tensor, n_iters: int) -> Tensor:
         u = rows / (by_row * v).sum(1)
         v = columns / (by_column * u).sum(1)
     return u.T.unsqueeze(-1) * kernel * v.T.unsqueeze(-2)
-
-
-class _Axes(NamedTuple):
-    """Where the rows and the columns of many problems lie: `order` brings them there, `inverse` back."""
-
-    rows: int
-    columns: int
-    order: tuple[int, int, int]
-    inverse: tuple[int, int, int]
-
-    def laid(self, x: Tensor) -> Tensor:
-        """Moves (B, ., .) there."""
-        return x.permute(self.order).contiguous()
-
-
-PROBLEMS_FIRST = _Axes(1, 2, (0, 1, 2), (0, 1, 2))
-PROBLEMS_LAST = _Axes(0, 1, (1, 2, 0), (2, 0, 1))
-
-# From here on sums and maxima run over as many problems at once as a register of a CPU holds (docs/performance.md).
-MANY_PROBLEMS = 32
-
-
-class _Step(NamedTuple):
-    """A proximal step: kernel (B, n, m) and masses (B, n, 1) and (B, 1, m) in logarithms, all laid out by `axes`."""
-
-    log_kernel: Tensor
-    log_a: Tensor
-    log_b: Tensor
-    axes: _Axes
-    tolerance: float
-
-    def repeated(self, outer: int, inner: int) -> Tensor:
-        """The log plan after `outer` steps of `inner` iterations each."""
-        # In place only where neither autograd nor the tolerance needs the previous state.
-        is_kept = bool(self.tolerance) or (torch.is_grad_enabled() and self.log_kernel.requires_grad)
-        work = None if is_kept else torch.empty_like(self.log_kernel)
-        log_plan, g = torch.zeros_like(self.log_kernel), self.log_b
-        for _ in range(outer):
-            log_plan, g = self(log_plan, g, inner, work)
-        return log_plan
-
-    def __call__(self, log_plan: Tensor, g: Tensor, inner: int, work: Tensor | None) -> tuple[Tensor, Tensor]:
-        """From one log plan and column potential to the next; in place if there is a buffer to work in."""
-        if work is not None:
-            return self._scale(log_plan.add_(self.log_kernel), g, inner, work)
-        moved, moved_g = self._scale(log_plan + self.log_kernel, g, inner)
-        if not self.tolerance:
-            return moved, moved_g
-        # A problem that is not moved proposes the same step again: it needs no flag to stay frozen.
-        change = (_exp(moved) - _exp(log_plan)).abs().sum((self.axes.rows, self.axes.columns), keepdim=True)
-        is_moving = change > self.tolerance
-        return torch.where(is_moving, moved, log_plan), torch.where(is_moving, moved_g, g)
-
-    def _scale(self, log_q: Tensor, g: Tensor, inner: int, work: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Scales exp(log_q) towards both marginals by `inner` Sinkhorn iterations."""
-        rows, columns = self.axes.rows, self.axes.columns
-        f = self.log_a - _logsumexp(log_q, g, columns, work)
-        total = _logsumexp(log_q, f, rows, work)
-        for _ in range(inner - 1):
-            f = self._corrected(f, self.log_a - _logsumexp(log_q, self.log_b - total, columns, work))
-            total = _logsumexp(log_q, f, rows, work)
-        # In this order the large numbers cancel first: columns sum to their mass even where cost / epsilon is 1e11.
-        if work is None:
-            return log_q + f - total + self.log_b, self.log_b - total
-        return log_q.add_(f).sub_(total).add_(self.log_b), self.log_b - total
-
-    def _corrected(self, f: Tensor, proposed: Tensor) -> Tensor:
-        if not self.tolerance:
-            return proposed
-        row_error = ((proposed - f).abs() * self.log_a.exp()).sum(self.axes.rows, keepdim=True)
-        return torch.where(row_error > self.tolerance, proposed, f)
-
-
-def _logsumexp(log_q: Tensor, potential: Tensor, axis: int, work: Tensor | None) -> Tensor:
-    x = torch.add(log_q, potential, out=work)
-    if x.requires_grad:
-        return torch.logsumexp(x, axis, keepdim=True)
-    top = x.amax(axis, keepdim=True)
-    return x.sub_(top).clamp_(min=_log_of_smallest(x)).exp_().sum(axis, keepdim=True).log_().add_(top)
-
-
-def _log_of_smallest(like: Tensor) -> float:
-    """Somewhat above where exp underflows, for which the vectors of a CPU take 50 to 140 times as long."""
-    return math.log(torch.finfo(like.dtype).tiny) + 1
-
-
-def _exp(x: Tensor) -> Tensor:
-    """The exponential, 0 where it underflows."""
-    lowest = _log_of_smallest(x)
-    return x.clamp(min=lowest).exp().masked_fill(x < lowest, 0.0)
 
 
 def log_uniform(mask: Tensor | None, like: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 def both_layouts(request: pytest.FixtureRequest) -> Iterator[None]:
     """Runs a module's tests in both layouts of transport problems: few problems lie first, many last."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("recmodels.sinkhorn.MANY_PROBLEMS", request.param)
+        patch.setattr("recmodels.proximal_steps.MANY_PROBLEMS", request.param)
         yield
 
 
