@@ -93,7 +93,7 @@ def describe(hint: Any, words: Sequence[str] = ()) -> str:
     """An annotation in words; `words` are the strings that a union allows, if not all are."""
     kind, inner = get_origin(hint) or hint, get_args(hint)
     if kind in (Union, UnionType):  # lists last, lest what follows be read as their elements
-        ordered = sorted(inner, key=lambda part: get_origin(part) in (list, tuple))
+        ordered = sorted(inner, key=lambda part: get_origin(part) is list)
         return " or ".join(
             " or ".join(map(repr, words)) if part is str and words else describe(part) for part in ordered
         )

@@ -114,9 +114,11 @@ def test_the_log_line_has_terms_score_and_mark(caplog: pytest.LogCaptureFixture)
 def test_the_log_says_why_training_ended(caplog: pytest.LogCaptureFixture) -> None:
     stop = SimpleNamespace(counter=11)
     with caplog.at_level(logging.INFO):
-        Progress("ndcg@10", 4, 4).on_fit_end(trainer(next_epoch=30, epochs=30, early_stop=stop))
-        Progress("ndcg@10", 4, 4).on_fit_end(trainer(next_epoch=20, epochs=30, early_stop=stop))
+        Progress("ndcg@10", 4, 4).on_fit_end(trainer(next_epoch=30, epochs=30, early_stop=stop, ended_by=""))
+        Progress("ndcg@10", 4, 4).on_fit_end(trainer(next_epoch=20, epochs=30, early_stop=stop, ended_by=""))
+        Progress("ndcg@10", 4, 4).on_fit_end(trainer(next_epoch=20, epochs=30, early_stop=stop, ended_by="stable"))
     assert caplog.messages == [
         "stopped after epoch 29: all epochs done",
         "stopped after epoch 19: valid no longer improved for 11 validations",
+        "stopped after epoch 19: stable",
     ]

@@ -23,7 +23,7 @@ from tests.runs import CHECKOUT, MEASURED, arguments, files_of, options, python,
 
 KEYS = [
     "model", "dataset", "seed", "split_seed", "split_sha256", "best_epoch", "epochs_run", "best_valid", "test",
-    "seconds_per_epoch", "peak_rss_mb", "n_parameters", "hardware", "versions",
+    "seconds_per_epoch", "peak_rss_mb", "n_parameters", "n_stored", "hardware", "versions",
 ]  # fmt: skip
 FILES = {
     "config.yaml", "log.txt", "result.json", "test_users.npz", "test_frequency.npz", "curves.csv", "curves.png",
@@ -59,7 +59,7 @@ def test_the_result_has_exactly_the_documented_keys(finished: Path) -> None:
     names = [f"{m}@{k}" for m in ("recall", "ndcg", "mrr", "hit", "precision") for k in (10, 20, 50)]
     assert list(result["test"]) == list(result["best_valid"]) == names
     assert (result["model"], result["dataset"], result["epochs_run"]) == ("NCL_OT", "planted", 3)
-    assert result["n_parameters"] == (61 + 81) * 16
+    assert result["n_parameters"] == result["n_stored"] == (61 + 81) * 16
     assert {"recmodels", "python", "torch", "recbole", "numpy"} <= result["versions"].keys()
 
 

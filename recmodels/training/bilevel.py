@@ -155,7 +155,7 @@ class Bilevel(Callback):
             self._n_stable = self._n_stable + 1 if changed <= self.p.adae_stable_share else 0
         if self.p.adae_stable_epochs and self._n_stable >= self.p.adae_stable_epochs:
             logger.info("the widths have been stable for %d epochs: the search ends", self._n_stable)
-            trainer.finished = True
+            trainer.finished, trainer.ended_by = True, "the widths are stable"
 
     def state_dict(self) -> dict[str, Any]:
         """The optimizer, the last choice, and for how long it has been stable."""

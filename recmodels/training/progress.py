@@ -37,8 +37,7 @@ class Progress(Callback):
     def on_fit_end(self, trainer: "Trainer") -> None:
         """Says why training ended."""
         waited = trainer.early_stop.counter
-        is_searching = trainer.model.table.is_searching
-        reason = "the widths are stable" if is_searching else f"valid no longer improved for {waited} validations"
+        reason = trainer.ended_by or f"valid no longer improved for {waited} validations"
         logger.info("stopped after epoch %d: %s", trainer.next_epoch - 1, self._reason(trainer, reason))
 
     @staticmethod

@@ -22,6 +22,7 @@ class ValidatingTrainer(RecboleTrainer):
     Attributes:
         next_epoch: first epoch that is not finished yet.
         recorder: per-user values of the last evaluation.
+        ended_by: what else than valid ended training before its last epoch, in words; empty for nothing.
     """
 
     def __init__(self, config: Any, model: Any, early_stop: EarlyStop, callbacks: list[Callback]) -> None:  # noqa: ANN401
@@ -29,7 +30,7 @@ class ValidatingTrainer(RecboleTrainer):
         self.seed: int = config["seed"]
         self.early_stop, self.callbacks = early_stop, callbacks
         self.recorder = MetricRecorder(self.evaluator)
-        self.next_epoch = 0
+        self.next_epoch, self.ended_by = 0, ""
 
     def evaluate(
         self,
