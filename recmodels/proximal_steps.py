@@ -85,10 +85,8 @@ class _Step(NamedTuple):
         if not self.tolerance:
             return moved, moved_g
         # A problem that is not moved proposes the same step again: it needs no flag to stay frozen.
-        change = (
-            (exp_or_zero(moved) - exp_or_zero(log_plan)).abs().sum((self.axes.rows, self.axes.columns), keepdim=True)
-        )
-        is_moving = change > self.tolerance
+        change = (exp_or_zero(moved) - exp_or_zero(log_plan)).abs()
+        is_moving = change.sum((self.axes.rows, self.axes.columns), keepdim=True) > self.tolerance
         return torch.where(is_moving, moved, log_plan), torch.where(is_moving, moved_g, g)
 
     def _scale(self, log_q: Tensor, g: Tensor, inner: int, work: Tensor | None = None) -> tuple[Tensor, Tensor]:

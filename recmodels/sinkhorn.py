@@ -1,7 +1,7 @@
 """Entropic transport plans of many small problems at once: proximal steps in the log domain, and plain scaling.
 
-Sizes: B problems, n rows, m columns. No problem sees the values of another one; how many
-there are, and its place among them, decide the last bits.
+Sizes: B problems, n rows, m columns. No problem sees the values of another one; how many there are, and its
+place among them, decide the last bits.
 """
 
 import math

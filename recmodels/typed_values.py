@@ -112,7 +112,7 @@ def hint_for(hint: Any, value: Any) -> str:
         return "; it must be finite"
     if hint is str and isinstance(value, (int, float)):
         return "; put it in quotes"
-    if isinstance(value, (int, float)) and _fits(hint, [value]):
+    if isinstance(value, (int, float)) and accepts(hint, [value]):
         return f"; did you mean [{value}]?"
     texts = [leaf for leaf in leaves(value) if isinstance(leaf, str)]
     if _takes_numbers(hint) and any(map(is_number, texts)):
@@ -121,7 +121,8 @@ def hint_for(hint: Any, value: Any) -> str:
     return next((nearest(text, choices) for text in texts if text not in choices), "")
 
 
-def _fits(hint: Any, value: Any) -> bool:
+def accepts(hint: Any, value: Any) -> bool:
+    """Whether `convert` takes the value."""
     try:
         convert(hint, value)
     except TypeMismatchError:

@@ -21,7 +21,7 @@ from recmodels.params import raise_all
 from recmodels.streams import stream
 from recmodels.tables import SearchTable
 from recmodels.tables.frequency import most_frequent_first
-from recmodels.tables.pruned import largest_entries, mask_as_text
+from recmodels.tables.pruned import largest_entries, mask_as_text, n_with_mask
 from recmodels.tables.width_text import widths_as_text
 
 # Of the keys of a table, what a model with found widths may have otherwise than its search.
@@ -118,7 +118,7 @@ def pruned(run_dir: str, share: float, overrides: Mapping[str, Any]) -> tuple[Re
     resolved = _resolved(run_dir, chosen, overrides, prune=share)
     kept, entries = int(mask.sum()), mask.numel()
     words = f"{kept:,} of {entries:,} entries of the table, {kept / entries:.1%}, and a bit for each of all"
-    return resolved, f"{words}: the size of {kept + -(-entries // 32):,} parameters"
+    return resolved, f"{words}: the size of {n_with_mask(kept, entries):,} parameters"
 
 
 def _resolved(run_dir: str, chosen: Mapping[str, Any], overrides: Mapping[str, Any], **how: Any) -> Resolved:  # noqa: ANN401

@@ -11,6 +11,7 @@ from recmodels.graph import BipartiteGraph
 from recmodels.models.width_search import SearchParams, search_table
 from recmodels.params import param
 from recmodels.tables import INITIALIZATIONS, AdaptiveTable, PlainTable, Table, TransformedTable
+from recmodels.tables.adaptive import deviations
 from recmodels.tables.candidates import Candidates
 from recmodels.tables.frequency import node_ranks
 from recmodels.tables.pruned import PrunedTable, mask_from_text
@@ -241,5 +242,5 @@ def own_start(p: TableParams, graph: BipartiteGraph, generator: torch.Generator)
 
 def _deviation(graph: BipartiteGraph, start: Tensor) -> Tensor:
     """(N, 1) root mean square of the entries of each side."""
-    sides = start.split([graph.n_users, graph.n_items])
-    return torch.cat([side.square().mean().sqrt().expand(len(side), 1) for side in sides])
+    sizes = (graph.n_users, graph.n_items)
+    return torch.cat([found.expand(n, 1) for found, n in zip(deviations(graph, start), sizes, strict=True)])

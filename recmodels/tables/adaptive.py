@@ -55,7 +55,7 @@ class AdaptiveTable(Table):
             self.alignments.append(Transform(width, aligned) if has_transform and is_narrow else ZeroPad(aligned))
             self._norm_of.append(side if has_norm and is_narrow else None)
         if has_norm:  # drawn last, so that a norm leaves the starts of the rows as they are
-            scales = _deviations(graph, start(aligned))
+            scales = dict(zip(_SIDES, map(float, deviations(graph, start(aligned))), strict=True))
             self.norms.update({side: layer_norm(aligned, scales[side]) for side in _SIDES if side in self._norm_of})
         place = torch.cat([nodes for _, _, nodes in groups]).argsort()
         self.register_buffer("_place", place, persistent=False)
@@ -74,9 +74,9 @@ class AdaptiveTable(Table):
         return f"AdaptiveTable({', '.join(shown)}, {align} to {self.aligned}{', normed' if self.norms else ''})"
 
 
-def _deviations(graph: BipartiteGraph, start: Tensor) -> dict[str, float]:
-    """Root mean square of the entries of each side."""
-    return {side: float(start[nodes].square().mean().sqrt()) for side, nodes in zip(_SIDES, graph.sides, strict=True)}
+def deviations(graph: BipartiteGraph, start: Tensor) -> list[Tensor]:
+    """Root mean square of the entries (N, w) of the users' rows, and of the items'; two scalars."""
+    return [side.square().mean().sqrt() for side in start.split([graph.n_users, graph.n_items])]
 
 
 def _groups(graph: BipartiteGraph, widths: Tensor) -> list[tuple[str, int, Tensor]]:

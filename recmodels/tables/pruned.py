@@ -39,11 +39,16 @@ class PrunedTable(Table):
 
     def n_stored(self) -> int:
         """Its numbers, and the bits that say where they belong."""
-        return len(self.values) + -(-self._mask.numel() // 32)
+        return n_with_mask(len(self.values), self._mask.numel())
 
     def extra_repr(self) -> str:
         """How much is kept."""
         return "{} of {} entries of {} nodes, width {}".format(len(self.values), self._mask.numel(), *self._mask.shape)
+
+
+def n_with_mask(n_kept: int, n_entries: int) -> int:
+    """Numbers of 32 bits that a pruned table stores: those that are kept, and a bit for every entry."""
+    return n_kept + -(-n_entries // 32)
 
 
 def largest_entries(weight: Tensor, budget: int) -> Tensor:

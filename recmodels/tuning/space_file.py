@@ -12,7 +12,7 @@ from recmodels.layers import Layer, load_named, merge
 from recmodels.params import nearest, raise_all
 from recmodels.run_params import RunParams
 from recmodels.tuning.space import ENQUEUE, Choices, Range, Space, read_part
-from recmodels.typed_values import TypeMismatchError, convert, describe
+from recmodels.typed_values import accepts, convert, describe
 
 _LUCK = "the best of several seeds is luck; fix it here, and repeat the winner with other seeds"
 _DATA = "trials on different data or splits cannot be compared; fix it, or make one study for each value"
@@ -112,20 +112,12 @@ def _parts(values: Mapping[str, Any], model: str) -> tuple[Space, list[str]]:
 def _typed(part: Range, hint: Any) -> tuple[Range | None, list[str]]:
     """A range in the type of its key: an int key has whole bounds and steps, a float key takes whole numbers too."""
     numbers = {name: getattr(part, name) for name in ("low", "high", "step") if getattr(part, name) is not None}
-    if not _accepts(hint, 1):
+    if not accepts(hint, 1):
         return None, [f"takes {describe(hint)}, got the range {part.as_values()}; write a list of choices"]
-    wrong = [name for name, number in numbers.items() if not _accepts(hint, number)]
+    wrong = [name for name, number in numbers.items() if not accepts(hint, number)]
     if wrong:
         return None, [f"{name} expected a whole number, got {numbers[name]!r} (float)" for name in wrong]
     return replace(part, **{name: convert(hint, number) for name, number in numbers.items()}), []
-
-
-def _accepts(hint: Any, value: Any) -> bool:
-    try:
-        convert(hint, value)
-    except TypeMismatchError:
-        return False
-    return True
 
 
 def _settings(enqueued: Any, space: Space, values: Mapping[str, Any]) -> tuple[tuple[dict[str, Any], ...], list[str]]:
