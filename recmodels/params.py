@@ -118,6 +118,14 @@ class Params:
         """Hook: checks that need more than one value or look into a mapping; each message begins with its key."""
         return []
 
+    def remarks(self, n_epochs: int) -> list[str]:
+        """Hook: what is allowed and can hardly be meant, a sentence each.
+
+        Args:
+            n_epochs: of the run, at most.
+        """
+        return []
+
     def inert_keys(self) -> set[str]:
         """Hook: keys that nothing reads at these values, so that they decide no number."""
         return set()

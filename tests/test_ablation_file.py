@@ -85,11 +85,13 @@ AXES = st.dictionaries(st.text("abc", min_size=1), st.lists(VALUES, min_size=1, 
 @example({"a": ["x,b=y", "x"], "b": ["z", "y,b=z"]})
 @settings(max_examples=200, deadline=None)
 def test_a_grid_has_the_product_of_its_lists_or_names_what_is_there_twice(axes: dict[str, list[Any]]) -> None:
-    points, found = expand(axes)
+    points, parts, found = expand(axes)
     if found:
         assert not points
+        assert "have one name" in found[-1] or len(parts) >= len(axes)
         assert all("is there twice" in text or "have one name" in text for text in found)
         return
+    assert not parts
     n_points = 1
     for values in axes.values():
         n_points *= len(values)
@@ -180,6 +182,7 @@ seeds: [1, 1, -2, x, true]
         f"point other: model: unknown model 'NCLL', expected one of {models}; did you mean 'NCL'?",
         "point temps:rec_temperature=0.0,rec_loss=softmax: rec_temperature: must be > 0, got 0.0",
         f"point huge:seed=1: seed: {seeds}",
+        "point reg:reg_weigth=1: reg_weigth: unknown key of LightGCN; did you mean 'reg_weight'?",
         "point soft: reported: recal@10: expected metric@k; did you mean 'recall@10'?",
         "point soft: reported: ndcg@10: expected a number, got 'error'; what is no number is a note",
         "point soft: reported: recall@20: expected a number, got nan; what is no number is a note",
@@ -232,6 +235,40 @@ def test_a_name_that_is_there_twice_hides_no_other_problem() -> None:
     ]
 
 
+def test_a_grid_with_a_problem_hides_none_of_its_keys_and_values() -> None:
+    text = (
+        "base: {model: LightGCN}\npoints: {same: {n_layers: 2}}\n"
+        "grid: {n_layrs: [1, 2], reg_weight: [0, -3], n_layers: [2, 2], '': [1], epochs: [2020-01-01]}\n"
+    )
+    assert problems(text) == [
+        "grid: n_layers: the value 2 is there twice; keep one",
+        "grid: a key has no name; write one before its colon",
+        "point n_layrs=1: n_layrs: unknown key of LightGCN; did you mean 'n_layers'?",
+        "point reg_weight=-3: reg_weight: must be >= 0, got -3.0",
+        "point epochs=2020-01-01: epochs: expected a whole number, got '2020-01-01' (str)",
+    ]
+
+
+def test_a_base_with_a_problem_hides_no_points_that_are_the_same() -> None:
+    text = (
+        "base: {model: LightGCN, stoping_step: 3, epochs: 0}\n"
+        "points: {a: {}, b: {reg_weight: 1}, c: {reg_weight: 1}, d: {epochs: 3}}\n"
+    )
+    found = problems(text)
+    assert [text.partition(":")[0] for text in found] == ["stoping_step", "epochs", "point c"]
+    assert "has the same values as b" in found[-1]
+
+
+def test_reported_figures_are_shares_of_metrics_that_exist_once() -> None:
+    text = "base: {model: LightGCN}\npoints:\n  a: {reported: {Recall@10: .1, recall@10: .2, mrr@0: .1, hit@10: 57.3,"
+    assert problems(text + " map@10: -1, AveragePopularity@10: 230}}\n") == [
+        "point a: reported: recall@10: is there twice, in other letters; keep one",
+        "point a: reported: mrr@0: expected metric@k; did you mean 'mrr@10'?",
+        "point a: reported: hit@10: expected a figure from 0 to 1, got 57.3; a percentage is divided by 100",
+        "point a: reported: map@10: expected a figure from 0 to 1, got -1; a percentage is divided by 100",
+    ]
+
+
 def test_odd_names_keys_and_seeds_hide_no_other_problem() -> None:
     text = """\
 base: {model: LightGCN}
@@ -273,7 +310,9 @@ def test_two_points_of_the_same_values_are_refused_by_their_names() -> None:
 
 def test_a_grid_that_nobody_means_is_refused_before_it_is_expanded() -> None:
     axes = {key: list(range(100)) for key in "abcd"}
-    assert expand(axes) == ({}, ["grid: makes 100000000 points, expected at most 1000"])
+    points, parts, found = expand(axes)
+    assert (points, found) == ({}, ["grid: makes 100000000 points, expected at most 1000"])
+    assert len(parts) == sum(map(len, axes.values()))
 
 
 def test_the_examples_of_the_readme_and_of_the_help_are_valid(checkout: Path) -> None:

@@ -141,8 +141,8 @@ def test_a_planted_difference_is_found_and_equal_groups_are_equal(tmp_path: Path
         "aa": "control: equal",
         "plain": "base",
         "slow": "worse",
-        "same": "indistinguishable",
-        "<b>bold</b> | 5% & $x_1$": "indistinguishable",
+        "same": "not told apart",
+        "<b>bold</b> | 5% & $x_1$": "not told apart",
         "deep": "no result",
     }
     assert list(lines)[:2] == ["aa", "plain"]
@@ -245,8 +245,7 @@ def test_the_paragraph_counts_what_differs(tmp_path: Path) -> None:
     text = paragraph(weigh(make(tmp_path)))
     assert text.startswith("15 of 18 runs of 6 points on planted are finished. By test ndcg@10 against plain, after ")
     assert (
-        "Holm's correction over 3 tests, 0 better, 1 worse (slow), 2 indistinguishable from it. The control aa of"
-        in text
+        "Holm's correction over 3 tests, 0 better, 1 worse (slow), 2 not told apart from it. The control aa of" in text
     )
     assert text.endswith("Dead terms: ssl at 5 points. Without a result: deep.")
 
@@ -262,7 +261,7 @@ def test_seeds_that_the_base_has_not_are_no_part_of_a_difference(tmp_path: Path)
     _, base, line = evidence.lines
     pairs = [[run.result["test"]["ndcg@10"] for run in runs] for runs in (line.runs[:2], base.runs[1:])]
     assert line.differences["ndcg@10"].mean == pytest.approx(np.mean(pairs[0]) - np.mean(pairs[1]), rel=1e-9)
-    assert "| same | indistinguishable | 3 of 3, 2 paired |" in (write_report(plan).parent / "report.md").read_text()
+    assert "| same | not told apart | 3 of 3, 2 paired |" in (write_report(plan).parent / "report.md").read_text()
 
 
 def test_an_ablation_of_which_nothing_is_finished_has_a_report_all_the_same(tmp_path: Path) -> None:
@@ -312,12 +311,12 @@ def test_every_file_holds_the_figures_and_shows_names_as_they_are(tmp_path: Path
     assert set(re.findall(r"]\((.*?)\)", markdown)) == {name for name in names if name.endswith("png")}
     rows = [line for line in markdown.splitlines() if line.startswith("| ")]
     assert rows[2].startswith("| aa | control: equal | 3 of 3 | .")
-    assert rows[6].startswith(r"| \<b>bold\</b> \| 5% & $x_1$ | indistinguishable | 3 of 3 | .")
+    assert rows[6].startswith(r"| \<b>bold\</b> \| 5% & $x_1$ | not told apart | 3 of 3 | .")
     assert "| .2500 |" in rows[4]
     assert "3 failed |" in rows[7]
     assert "- deep, seed 2022 failed: ValueError: no such \\<depth>\n" in markdown
     latex = (page.parent / "report.tex").read_text()
-    assert r"<b>bold</b> | 5\% \& \$x\_1\$ & indistinguishable" in latex
+    assert r"<b>bold</b> | 5\% \& \$x\_1\$ & not told apart" in latex
     assert latex.count(r"\begin{tabular}") == 2
     figures = pd.read_csv(page.parent / "report.csv", index_col="point", float_precision="round_trip")
     slow = by_name(weigh(plan))["slow"]

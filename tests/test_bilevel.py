@@ -1,6 +1,7 @@
 """The outer level: who learns from what, penalties, stopping, resuming."""
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,14 @@ def test_the_regularizer_reaches_the_candidates(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"adae_picker_embedding": True}, {"adae_unrolled": True}, {"adae_picker": "twin"}]
+    "changes",
+    [
+        {},
+        {"adae_picker": "network", "adae_picker_embedding": True},
+        {"adae_unrolled": True},
+        {"adae_picker": "twin"},
+        {"adae_stable_epochs": 4},
+    ],
 )
 def test_a_resumed_search_is_that_of_an_undisturbed_one(changes: dict[str, Any], tmp_path: Path, undrawn: None) -> None:
     chosen = SEARCH | changes
@@ -157,13 +165,36 @@ def test_a_resumed_search_is_that_of_an_undisturbed_one(changes: dict[str, Any],
     assert same_state(*weights)
 
 
+# With a ranking term far below the penalty on size, the picker is at the narrowest width after its first epoch.
+SETTLES = {"adae_picker": "logits", "bpr_weight": 1e-9, "adae_picker_lr": 20.0, "adae_memory": 1.0}
+ENDS = SETTLES | {"adae_stable_epochs": 2, "adae_stable_share": 0.0}
+
+
 def test_the_search_ends_when_the_choice_is_stable(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    still = {"adae_picker_lr": 1e-12, "adae_stable_epochs": 2, "adae_stable_share": 0.0}
-    of = start(tmp_path, **SEARCH | still, epochs=9).fit()
-    assert of.trainer.next_epoch == 3  # one epoch of warm-up, two stable ones
-    assert "stopped after epoch 2: the widths are stable" in caplog.text
+    of = start(tmp_path, **SEARCH | ENDS, epochs=9).fit()
+    assert of.trainer.next_epoch == 4  # one epoch of warm-up, one that finds the widths, two that keep them
+    assert "stopped after epoch 3: the widths have been stable for 2 epochs" in caplog.text
     assert of.trainer.finished
+
+
+def test_the_epoch_that_ends_a_search_is_validated_and_the_run_complete(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    chosen = options(tmp_path, **SEARCH | ENDS | {"eval_step": 9, "epochs": 9})
+    folder = run.train(resolve_train(chosen), str(tmp_path / "run"))
+    assert json.loads((folder / "result.json").read_text())["best_epoch"] == 3
+    last = torch.load(folder / "last.pt", weights_only=True)
+    assert (last["finished"], last["ended_by"]) == (True, "the widths have been stable for 2 epochs")
+
+
+def test_a_choice_that_never_left_its_start_is_not_called_stable(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    still = {"adae_picker_lr": 1e-12, "adae_stable_epochs": 1, "adae_stable_share": 0.0}
+    of = start(tmp_path, **SEARCH | still, epochs=5).fit()
+    assert of.trainer.next_epoch == 5
+    assert "the widths never left their start: raise epochs or adae_picker_lr" in caplog.text
 
 
 def test_validation_does_not_end_a_search(tmp_path: Path) -> None:
@@ -175,10 +206,9 @@ def test_validation_does_not_end_a_search(tmp_path: Path) -> None:
 
 def test_epochs_without_a_step_of_the_picker_are_not_counted_as_stable_and_end_no_count(tmp_path: Path) -> None:
     """With as many steps between two of the picker as two epochs have, every other epoch has one."""
-    still = {"adae_picker_lr": 1e-12, "adae_stable_epochs": 2, "adae_stable_share": 0.0}
     n_batches = len(start(tmp_path, "length", **SEARCH).session.splits.train)
-    of = start(tmp_path, **SEARCH | still | {"adae_every": 2 * n_batches}, epochs=9).fit()
-    assert of.trainer.next_epoch == 5  # after one of warm-up, the second and the fourth
+    of = start(tmp_path, **SEARCH | ENDS | {"adae_every": 2 * n_batches}, epochs=20).fit()
+    assert of.trainer.next_epoch == 9  # after one of warm-up the second and fourth move, the sixth and eighth do not
 
 
 def test_memory_and_diversity_pull_where_they_should(tmp_path: Path) -> None:
@@ -229,7 +259,7 @@ def test_a_step_of_the_picker_clears_the_evaluation_cache(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("reads", [False, True])
 def test_a_search_is_evaluated_again_to_the_same_metrics(reads: bool, tmp_path: Path, undrawn: None) -> None:
-    chosen = SEARCH | {"adae_picker_embedding": reads, "adae_picker_lr": 0.003}
+    chosen = SEARCH | {"adae_picker": "network", "adae_picker_embedding": reads, "adae_picker_lr": 0.003}
     folder = run.train(resolve_train(options(tmp_path, **chosen, epochs=3)), str(tmp_path / "search"))
     result = run.stored_result(folder)
     assert result is not None

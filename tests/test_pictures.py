@@ -30,7 +30,7 @@ from recmodels.reporting.svg import curves_svg, intervals_svg, sweep_svg
 
 WEIRD = '<b>_a & $x$</b> "quoted"'
 INTERVALS = [
-    Interval("equal", 0.0, -0.02, 0.02, "indistinguishable", False),
+    Interval("equal", 0.0, -0.02, 0.02, "not told apart", False),
     Interval(WEIRD, -0.05, -0.06, -0.04, "worse", True),
     Interval("up", 0.1, 0.05, 0.15, "better", True),
 ]

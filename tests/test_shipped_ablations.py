@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from recmodels.ablation.ablation_file import load_ablation
+from recmodels.ablation.evidence import base_point
 from recmodels.ablation.points import Point
 from recmodels.experiments.session import prepare, resolve_train
 from recmodels.models.base import GraphRecommender
@@ -88,6 +89,7 @@ def test_a_shipped_ablation_of_transport_has_a_control_of_its_base(name: str) ->
     control = points(name)["again"]
     of = points(name)[control.control_of or "again"]
     assert (of.name, of.resolved) == (BASES[name], control.resolved)
+    assert base_point(list(points(name).values()), None) is of
     assert not set(of.seeds) & set(control.seeds)
 
 

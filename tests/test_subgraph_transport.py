@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from dataclasses import fields
 from typing import Any
 
@@ -131,7 +132,7 @@ VALUES: list[tuple[str, Any]] = [
     *(("ot_view_b", text) for text in ("hop:0", "hop:-1", "mean:1-2", "next", "gat:0", "noise:0-2")),
     ("ot_normalize", False),
     ("ot_negatives", ["view_a", "view_b"]),
-    ("ot_centers", [1, 1]),
+    ("ot_centers", [2, 2]),
     ("ot_hop1", 0),
     ("ot_hop2", 0),
 ]
@@ -232,6 +233,14 @@ def test_the_keys_arrive_where_they_belong(solver: str, outer: int, inner: int) 
         ({"ot_centers": 5}, "ot_centers", r"separate needs \[users, items\], got 5"),
         ({"ot_centers": [5, 5, 5], "ot_sides": "joint"}, "ot_centers", r"\[users, items\] or one joint number"),
         ({"ot_centers": [0, 5]}, "ot_centers", "must be >= 1, got 0"),
+        ({"ot_centers": [5, 1]}, "ot_centers", r"at least 2 centers, .* got \[5, 1\]"),
+        ({"ot_centers": 1, "ot_sides": "joint"}, "ot_centers", r"at least 2 centers, .* got \[1\]"),
+        ({"ot_threshold": 1.0, "ot_threshold_scope": "batch"}, "ot_threshold", "must be < 1, got 1.0"),
+        (
+            {"ot_reach2_weights": "count", "ot_structure": "reach2", "ot_cost": "exp_cosine", "ot_share": 0.0},
+            "ot_reach2_weights",
+            "count has no effect",
+        ),
         ({"ot_negatives": []}, "ot_negatives", "must name view_a, view_b or both"),
         ({"ot_negatives": ["view_a", "view_a"]}, "ot_negatives", "once each"),
         ({"ot_cost": "cosin"}, "ot_cost", "did you mean 'cosine'"),
@@ -240,6 +249,19 @@ def test_the_keys_arrive_where_they_belong(solver: str, outer: int, inner: int) 
 def test_values_that_do_not_fit_together_are_refused_by_name(overrides: dict[str, Any], key: str, problem: str) -> None:
     with pytest.raises(ParamError, match=f"{key}: .*{problem}"):
         transport_params(**overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "remark"),
+    [
+        ({"ot_starts_at": 30}, "ot_starts_at: 30 is not reached in 30 epochs"),
+        ({"ot_hop1": 0, "ot_share": 0.5}, "ot_hop1: with 0 .* ot_structure: adjacency"),
+    ],
+)
+def test_what_can_hardly_be_meant_is_said(overrides: dict[str, Any], remark: str) -> None:
+    assert re.fullmatch(f"{remark}.*", "".join(transport_params(**overrides).remarks(30)))
+    assert not transport_params(**overrides, ot_weight=0).remarks(30)
+    assert not transport_params(ot_share=0.5, ot_starts_at=29).remarks(30)
 
 
 def test_the_objective_lowers_the_distance_of_positives_relative_to_negatives() -> None:

@@ -95,8 +95,11 @@ def _record(line: Line, evidence: Evidence) -> dict[str, Any]:
     found |= _moments(f"valid {metric}", [run.result["best_valid"][metric] for run in line.runs])
     for metric in evidence.metrics:
         found |= _moments(f"test {metric}", [run.result["test"][metric] for run in line.runs])
-        found[f"reported {metric}"] = line.point.reported.get(metric)
         found |= _fields(metric, line.differences.get(metric), line.adjusted.get(metric))
+    measured = {name: [run.result["test"].get(name) for run in line.runs] for name in line.point.reported}
+    for name, values in measured.items() if line.name == line.point.name else ():
+        found |= {f"reported {name}": line.point.reported[name]}
+        found |= _moments(f"test {name}", [value for value in values if value is not None])
     found |= {f"share {term}": share for term, share in line.shares.items()}
     return found | {"dead": " ".join(line.dead), "marginal_error": line.marginal_error, "note": line.point.note}
 

@@ -16,11 +16,13 @@ class Draft(NamedTuple):
         overrides: flat names to plain data.
         more: what else the file says about it, see `OF_A_POINT`.
         is_combined: whether the grid made it.
+        is_whole: whether these are all its overrides; not so where only parts of the grid can be read.
     """
 
     overrides: dict[str, Any]
     more: dict[str, Any]
     is_combined: bool
+    is_whole: bool = True
 
 
 def is_trained_as_written(draft: Draft) -> bool:
@@ -47,20 +49,20 @@ def compact_of(draft: Draft) -> Compact | None:
 
 def compact_problems(name: str, drafts: Mapping[str, Draft], resolved: Mapping[str, Resolved]) -> Iterator[str]:
     """What is wrong with a point as one that is made from another one."""
-    overrides, more, _ = drafts[name]
+    overrides, more = drafts[name].overrides, drafts[name].more
+    of, prune = more.get("compact_of"), more.get("prune")
+    if prune is not None and (isinstance(prune, bool) or not isinstance(prune, (int, float)) or not 0 < prune < 1):
+        yield f"prune: expected a share between 0 and 1, both excluded, got {prune!r}"
     if "compact_of" not in more:
         if "prune" in more:
             yield "prune: belongs to compact_of, the point with the table that is pruned; give it"
         return
-    of, prune = more["compact_of"], more.get("prune")
     others = [other for other, draft in drafts.items() if is_trained_as_written(draft)]
     if of not in others:
         hint = nearest(str(of), others)
         yield f"compact_of: expected the name of a point that is trained as written, got {of!r}{hint}"
     elif of in resolved:
         yield from _source_problems(of, resolved[of], prune)
-    if prune is not None and (isinstance(prune, bool) or not isinstance(prune, (int, float)) or not 0 < prune < 1):
-        yield f"prune: expected a share between 0 and 1, both excluded, got {prune!r}"
     superfluous = [key for key in ("control_of", "seeds") if key in more] + decided_keys(overrides, prune is not None)
     if superfluous:
         yield f"compact_of: the other point decides {', '.join(superfluous)}; leave them out"

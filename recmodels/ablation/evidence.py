@@ -21,7 +21,7 @@ from recmodels.reporting.paired import Difference
 from recmodels.typed_values import nearest
 
 SIGNIFICANT = 0.05
-BASE, BETTER, WORSE, ALIKE = "base", "better", "worse", "indistinguishable"
+BASE, BETTER, WORSE, ALIKE = "base", "better", "worse", "not told apart"
 EQUAL, UNEQUAL = "control: equal", "control: NOT equal"
 ONE_SEED, CONTROL_OF_ONE_SEED = "one seed, not judged", "control: one seed"
 _NOT_JUDGED = frozenset(("reg",))  # its gradient is small on purpose

@@ -39,7 +39,7 @@ def _differences(evidence: Evidence) -> str:
             f"{_count(len(single), 'point')} of one seed {_are(single)} not judged: the intervals are for other users "
             f"of that seed alone, and another seed moves the metric too{_spread_of_base(evidence)}."
         )
-    return " ".join(parts) or f"No point can be compared with {evidence.base}."
+    return " ".join(parts) or f"No point can be compared with {evidence.base}; --base=POINT names another one."
 
 
 def _verdicts(lines: Sequence[Line]) -> str:
@@ -117,7 +117,7 @@ def _spread_of_base(evidence: Evidence) -> str:
 
 def reading(evidence: Evidence) -> str:
     """How figures are to be read."""
-    level = f"p below .05 is called {BETTER} or {WORSE}, anything else {ALIKE}"
+    level = f"p below .05 is called {BETTER} or {WORSE}, anything else {ALIKE}, which a few seeds may be too few for"
     return (
         f"Figures are means over the finished seeds, ± the standard deviation (n - 1). Δ is the difference to the "
         f"{BASE} ({evidence.base}), or of a control to its point, paired by user and seed, with a 95 % interval by "

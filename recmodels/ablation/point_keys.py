@@ -10,6 +10,7 @@ from recmodels.typed_values import nearest
 
 OF_A_POINT = ("reported", "note", "control_of", "seeds", "compact_of", "prune")
 _MOST_SEEDS = 1000
+_UNBOUNDED = ("averagepopularity", "shannonentropy")  # may be above 1
 _EXPECTED_SEEDS = f"expected a count from 1 to {_MOST_SEEDS}, or a list of whole numbers from 0 to {LARGEST_SEED}"
 
 
@@ -65,13 +66,18 @@ def _figure_problems(reported: Any) -> Iterator[str]:
     if not isinstance(reported, dict):
         yield f"expected metrics with figures, such as {{recall@10: 0.2}}, got {reported!r}"
         return
-    for metric, figure in reported.items():
-        name, _, k = metric.partition("@")
-        known = {known.lower(): f"{known.lower()}@{k or 10}" for known in METRICS}
-        if name.lower() not in known or not k.isdecimal():
-            yield f"{metric}: expected metric@k{nearest(metric.lower(), known.values())}"
+    lower = [metric.lower() for metric in reported]
+    for place, (metric, figure) in enumerate(reported.items()):
+        name, _, k = lower[place].partition("@")
+        known = {known.lower(): f"{known.lower()}@{k.lstrip('0') or 10}" for known in METRICS}
+        if name not in known or not k.isdecimal() or not int(k):
+            yield f"{metric}: expected metric@k{nearest(lower[place], known.values())}"
+        if lower[place] in lower[:place]:
+            yield f"{metric}: is there twice, in other letters; keep one"
         if isinstance(figure, bool) or not isinstance(figure, (int, float)) or not math.isfinite(figure):
             yield f"{metric}: expected a number, got {figure!r}; what is no number is a note"
+        elif figure < 0 or (figure > 1 and name not in _UNBOUNDED):
+            yield f"{metric}: expected a figure from 0 to 1, got {figure!r}; a percentage is divided by 100"
 
 
 def _seed_problems(value: Any) -> Iterator[str]:

@@ -11,14 +11,16 @@ from recmodels.reporting.by_frequency import by_frequency
 from recmodels.reporting.finished import Run
 from recmodels.reporting.size_picture import Sized
 
+_APART = 1.25  # the factor from which sizes are something to compare
 _GROUPS = ("head users", "tail users", "head items", "tail items")
 
 
 def sized_lines(evidence: Evidence) -> list[Line]:
-    """The points whose sizes are known, controls of two halves left out; none where all have one size."""
+    """The points whose sizes are known, controls of two halves left out; none where all have about one size."""
     lines = [line for line in evidence.lines if line.runs and line.name == line.point.name]
     lines = [line for line in lines if None not in map(_size, line.runs)]
-    return lines if len({_stored(line) for line in lines}) > 1 else []
+    sizes = [_stored(line) for line in lines]
+    return lines if sizes and max(sizes) >= _APART * min(sizes) else []
 
 
 def size_frame(evidence: Evidence) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recmodels.commands.options import OptionParser, first_word, limit_threads, misspelled, positive, require_optuna
+from recmodels.errors import TrainingError
 from recmodels.layers import parse_argv
 from recmodels.params import raise_all
 
@@ -101,7 +102,7 @@ def _ablate(path: str, options: argparse.Namespace, overrides: dict[str, Any]) -
     from recmodels.ablation.ablate import Work, ablate, failed_trials  # here, so that --help answers at once
     from recmodels.ablation.ablation_file import load_ablation
     from recmodels.ablation.evidence import base_point
-    from recmodels.ablation.points import chosen_points, make_plan
+    from recmodels.ablation.points import chosen_points, finished_runs, make_plan
     from recmodels.ablation.report import write_report
     from recmodels.ablation.table import TABLE, write_table
 
@@ -120,4 +121,6 @@ def _ablate(path: str, options: argparse.Namespace, overrides: dict[str, Any]) -
         text = write_table(plan)
     page = write_report(plan, folder, options.base)
     after = [f"this table:   {plan.folder / TABLE}", f"report:       {page}"]
+    if not any(finished_runs(plan).values()):
+        raise TrainingError("\n".join(["no run has a result", text, *after, "--retry-failed runs them once more"]))
     return "\n".join(["", text, *after, f"full tables:  recmodels report {shlex.quote(str(plan.folder))}"])

@@ -70,8 +70,8 @@ def compacted(run_dir: str, overrides: Mapping[str, Any]) -> tuple[Resolved, str
     found = resolve_run(run_dir)
     if not found.params.held_out_share:
         raise ParamError(
-            f"{run_dir}: its widths were not searched: table {found.values.get('table')!r}, adae_mode "
-            f"{found.values.get('adae_mode')!r}; train with --table=adaptive --adae_mode=auto first"
+            f"{run_dir}: its widths were not searched: {_table_in_words(found)}; train with --table=adaptive "
+            "--adae_mode=auto first, or give --prune=SHARE for the largest entries of a plain table"
         )
     _check_overrides(overrides, is_pruned=False)
     session = restore_last(run_dir)
@@ -84,11 +84,18 @@ def compacted(run_dir: str, overrides: Mapping[str, Any]) -> tuple[Resolved, str
         )
     widths, graph = found_table.preferred_widths().cpu(), _whole_graph(session)
     chosen = {"adae_mode": "given", "adae_widths": widths_as_text(graph, widths)}
-    resolved = _resolved(run_dir, chosen, overrides)
+    is_finished = stored_result(Path(run_dir)) is not None
+    how = {} if is_finished else {"is_finished": False}
+    resolved = _resolved(run_dir, chosen, overrides, **how)
     words = describe_widths(graph, widths, _n_parameters(resolved, graph), resolved.values["embedding_size"])
-    if stored_result(Path(run_dir)) is None:
+    if not is_finished:
         words = f"{run_dir} is not finished: these are its widths so far; --resume={run_dir} searches on\n{words}"
     return resolved, words
+
+
+def _table_in_words(of: Resolved) -> str:
+    kind = f"table {of.values.get('table')!r}"
+    return f"{kind}, adae_mode {of.values['adae_mode']!r}" if of.values.get("table") == "adaptive" else kind
 
 
 def pruned(run_dir: str, share: float, overrides: Mapping[str, Any]) -> tuple[Resolved, str]:

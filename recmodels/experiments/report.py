@@ -153,6 +153,9 @@ def test_frequency(session: Session, hits: ItemHits) -> dict[str, np.ndarray]:
     """
     data, tested = session.splits.dataset, session.splits.test.uid_list.numpy()
     users, items = interactions(session.splits.train)
+    if session.held_out is not None:  # frequent is who is frequent in all of training
+        users = np.concatenate([users, session.held_out.users.numpy()])
+        items = np.concatenate([items, session.held_out.items.numpy()])
     by_user, by_item = np.bincount(users, minlength=data.user_num), np.bincount(items, minlength=data.item_num)
     names = {"user": raw_users(data)[tested].astype(np.str_), "item": raw_items(data)[1:].astype(np.str_)}
     counts = {"user_n_train": by_user[tested], "n_train": by_item[1:], "n_test": hits.n_tested[1:]}

@@ -26,15 +26,13 @@ from recmodels.experiments.folder import (
 )
 from recmodels.experiments.lock import locked
 from recmodels.experiments.report import describe_session, describe_test, result, test_frequency, test_users
-from recmodels.experiments.session import Session, prepare, resolve_run, unread_keys
+from recmodels.experiments.session import Session, prepare, remarks, resolve_run
 from recmodels.experiments.trainers import trainer_of
 from recmodels.files import write_text
 from recmodels.training import checkpoint
 from recmodels.training.callbacks import Callback
 
 logger = logging.getLogger(__name__)
-
-_UNREAD_HINT = "; what reads it was not chosen, see its line in properties/ (say table, adae_mode, rec_loss)"
 
 
 def train(resolved: Resolved, run_dir: str | None = None, watchers: Sequence[Callback] = ()) -> Path:
@@ -167,8 +165,8 @@ def _run(
     with logging_to(folder, run.state), _end_in_log():
         trainer = trainer_of(session, folder)
         logger.info(describe_session(session, folder))
-        if unread := unread_keys(session.resolved):
-            logger.warning("given, but nothing reads it at these values: %s%s", ", ".join(unread), _UNREAD_HINT)
+        for remark in remarks(session.resolved):
+            logger.warning(remark)
         if state is not None:
             _give(trainer.load_state_dict, state, folder / LAST)
             logger.info("resuming after %d finished epochs", trainer.next_epoch)

@@ -1,5 +1,6 @@
 """What a run needs in memory: data, split and an untrained model."""
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,8 @@ NO_NUMBER = frozenset(
     + ("metric_decimal_place", "loss_decimal_place", "eval_batch_bytes", "eval_batch_size")
 )
 
+_UNREAD_HINT = "; what reads it was not chosen, see its line in properties/ (say table, adae_mode, rec_loss)"
+_LONGEST_TEXT = 200  # of a value in an identity
 # What a search does not read, which ends by its own rule.
 _EARLY_STOPPING = {"stopping_step", "early_stop_mode", "early_stop_min_epoch"}
 _SAMPLED_BY_USERS = (
@@ -73,15 +76,30 @@ def deciding_values(resolved: Resolved) -> dict[str, Any]:
     Left out are paths, progress, logging and device, and what nothing reads at these values, so that a run keeps its
     identity when a later version has more choices.
     """
-    inert = NO_NUMBER | resolved.params.inert_keys()
-    values = {key: value for key, value in resolved.values.items() if key not in inert}
+    inert = NO_NUMBER | _inert(resolved)
+    values = {key: _short(value) for key, value in resolved.values.items() if key not in inert}
     return dict(json.loads(json.dumps(values)))
 
 
-def unread_keys(resolved: Resolved) -> list[str]:
-    """Keys typed on a command line that nothing reads at the run's values, such as those of a loss not chosen."""
-    inert = resolved.params.inert_keys() | (_EARLY_STOPPING if resolved.params.held_out_share else set())
-    return sorted(key for key, layer in resolved.origin.items() if layer == COMMAND_LINE and key in inert)
+def _inert(resolved: Resolved) -> set[str]:
+    """Keys that nothing reads at the run's values; a search ends by its own rule, not by that of early stopping."""
+    return resolved.params.inert_keys() | (_EARLY_STOPPING if resolved.params.held_out_share else set())
+
+
+def _short(value: Any) -> Any:  # noqa: ANN401
+    """A mask or the widths of all nodes by their hash, since every checkpoint has the identity."""
+    is_long = isinstance(value, str) and len(value) > _LONGEST_TEXT
+    return f"sha256 {hashlib.sha256(value.encode()).hexdigest()}" if is_long else value
+
+
+def remarks(resolved: Resolved) -> list[str]:
+    """What is allowed and can hardly be meant, such as a key typed on a command line that nothing reads."""
+    found = resolved.params.remarks(resolved.run.epochs) if resolved.model in MODELS else []
+    inert = _inert(resolved)
+    unread = sorted(key for key, layer in resolved.origin.items() if layer == COMMAND_LINE and key in inert)
+    if unread:
+        found.append(f"given, but nothing reads it at these values: {', '.join(unread)}{_UNREAD_HINT}")
+    return found
 
 
 def prepare(resolved: Resolved) -> Session:

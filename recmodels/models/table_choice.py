@@ -81,7 +81,7 @@ class TableParams(SearchParams):
             budget = {"adae_budget"} | (dims if self.adae_budget is None else {"adae_exponent"})
             return form | classes | budget | {"adae_order"}
         if self.adae_mode == "auto":
-            return form | classes | dims | {"adae_budget"} | set(SearchParams.keys())
+            return form | classes | dims | {"adae_budget"} | self.search_keys()
         own = {"given": form | {"adae_widths"}, "pruned": {"adae_mask"}}
         return own.get(self.adae_mode, set())
 
@@ -95,7 +95,7 @@ class TableParams(SearchParams):
             return found + ([] if getattr(self, key) else [f"{key}: mode {self.adae_mode} reads it; got none"])
         found += self._order_problems() + self._budget_problems()
         if self.adae_mode == "auto":
-            return found + self._candidate_problems() + self.schedule_problems()
+            return found + self._candidate_problems() + self.search_problems()
         return found + (self._class_problems() if self.adae_budget is None else [])
 
     def _order_problems(self) -> list[str]:

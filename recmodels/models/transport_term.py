@@ -66,7 +66,7 @@ class TransportParams(Params):
     ot_cost: str = param(choices=("cosine", "exp_cosine", "exp_cosine_shifted"))
     ot_cost_temperature: float = param(ge=0.02)  # below, exp(1 / t) outgrows what stands for no mass
     ot_normalize: bool = param()
-    ot_threshold: float = param(ge=0, le=1)
+    ot_threshold: float = param(ge=0, lt=1)
     ot_threshold_scope: str = param(choices=("problem", "batch", "none"))
     ot_solver: str = param(choices=tuple(NESTINGS))
     ot_epsilon: float = param(gt=0)
@@ -126,15 +126,31 @@ class TransportParams(Params):
             found.append(f"ot_centers: ot_sides: separate needs [users, items], got {self.ot_centers!r}")
         if not isinstance(self.ot_centers, int) and len(self.ot_centers) != 2:
             found.append(f"ot_centers: must be [users, items] or one joint number, got {self.ot_centers!r}")
+        counts = [self.ot_centers] if isinstance(self.ot_centers, int) else self.ot_centers
+        if (min(counts, default=2) if self.ot_sides == "separate" else sum(counts)) < 2:
+            found.append(f"ot_centers: a contrast needs at least 2 centers, for one is no negative, got {counts}")
         found += self._sampling_problems() + self._cost_problems()
         if not self.ot_negatives or len(set(self.ot_negatives)) < len(self.ot_negatives):
             found.append(f"ot_negatives: must name view_a, view_b or both, once each, got {self.ot_negatives!r}")
         return found
 
+    def remarks(self, n_epochs: int) -> list[str]:
+        """Also: a term that never begins, and structures that are the same for all subgraphs."""
+        found = super().remarks(n_epochs)
+        if self.ot_weight and self.ot_starts_at >= n_epochs:
+            found.append(f"ot_starts_at: {self.ot_starts_at} is not reached in {n_epochs} epochs: no transport term")
+        reads_edges = self.ot_weight and self.ot_share > 0 and self.ot_structure == "adjacency"
+        if reads_edges and self.ot_sampler == "hops" and self.ot_hop1 == 0:
+            found.append(
+                "ot_hop1: with 0 the nodes of a subgraph are of one side and have no edges, so ot_structure: adjacency "
+                "tells no two of them apart; choose reach2 or feature"
+            )
+        return found
+
     def _sampling_problems(self) -> list[str]:
         """Settings of sampler, sampled graph and structure that do not go together."""
         is_reach2, is_cluster = self.ot_sample_graph == "reach2", self.ot_sampler == "cluster"
-        reads_count = is_reach2 or (self.ot_structure == "reach2" and self.ot_cost != "cosine")
+        reads_count = is_reach2 or (self.ot_structure == "reach2" and self.ot_cost != "cosine" and self.ot_share > 0)
         found = []
         if is_cluster and is_reach2:
             found.append("ot_sample_graph: ot_sampler: cluster reads no graph, got reach2; choose adjacency")
@@ -143,7 +159,7 @@ class TransportParams(Params):
         if self.ot_reach2_weights == "count" and not reads_count:
             found.append(
                 "ot_reach2_weights: count has no effect without ot_sample_graph: reach2, or ot_structure: reach2 and "
-                "an exponential cost (for cosine one path is as near as many); choose binary"
+                "an exponential cost (for cosine one path is as near as many) and ot_share > 0; choose binary"
             )
         if (is_reach2 or is_cluster) and self.ot_share > 0 and self.ot_structure == "adjacency":
             found.append(

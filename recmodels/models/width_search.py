@@ -16,6 +16,7 @@ from recmodels.tables.search import GateSchedule, SearchTable, SideSearch
 
 # AdaE's pivot between rare and frequent: the count that four fifths of the nodes exceed.
 _PIVOT = 0.8
+_OF_NETWORKS = {"adae_picker_embedding", "adae_picker_hidden", "adae_bucket_width"}
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,21 @@ class SearchParams(Params):
             self.adae_warmup,
         )
 
-    def schedule_problems(self) -> list[str]:
-        """Schedules that would rise."""
-        return [
+    def search_keys(self) -> set[str]:
+        """What a search with these values reads."""
+        unread = _OF_NETWORKS if self.adae_picker == "logits" else set()
+        return set(SearchParams.keys()) - unread - (set() if self.adae_stable_epochs else {"adae_stable_share"})
+
+    def search_problems(self) -> list[str]:
+        """Schedules that would rise, and a picker that cannot read what it is given."""
+        found = [
             f"{key}_end: must be at most {key}, {getattr(self, key):g}, from which it falls, got {end:g}"
             for key in ("adae_temperature", "adae_random")
             if (end := getattr(self, f"{key}_end")) > getattr(self, key)
         ]
+        if self.adae_picker == "logits" and self.adae_picker_embedding:
+            found.append("adae_picker_embedding: adae_picker: logits reads no embeddings; choose network or twin")
+        return found
 
 
 def search_table(

@@ -24,7 +24,7 @@ code,pre{background:#f5f5f5;padding:.1em .3em}li{overflow-wrap:anywhere}
 """
 _SCRIPT = """\
 const all = (root, what) => [...root.querySelectorAll(what)];
-const number = cell => { const found = parseFloat(cell.textContent.replace(/^[<\\s]+/, "")); return found; };
+const number = cell => parseFloat(cell.textContent.replace(/^[<\\s]+/, "").replace(/,(?=\\d{3})/g, ""));
 for (const head of all(document, "th")) head.onclick = () => {
   const table = head.closest("table"), place = head.cellIndex, body = table.tBodies[0];
   const down = head.getAttribute("aria-sort") === "ascending", numeric = head.classList.contains("number");

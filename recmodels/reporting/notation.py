@@ -6,6 +6,7 @@ DECIMALS = 4
 NOTHING = "–"
 _TEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--",
+    "×": r"$\times$", "Δ": r"$\Delta$", **{sign: f"${sign}$" for sign in "<>|"},
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
 }  # fmt: skip
 
@@ -21,13 +22,18 @@ def signed(value: float) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """A text that Markdown shows as it is, in a cell too."""
-    return "".join(f"\\{sign}" if sign in "|*<`" else sign for sign in text)
+    """A text that Markdown shows as it is, in a cell too; a line break becomes a space."""
+    return "".join(f"\\{sign}" if sign in "|*<`[" else sign for sign in _line(text))
 
 
 def latex_text(text: str) -> str:
-    """A text that LaTeX shows as it is."""
-    return "".join(_TEX.get(sign, sign) for sign in text)
+    """A text that LaTeX shows as it is, in a cell too; a line break becomes a space."""
+    kept = "{}" if text.startswith(("[", "*")) else ""  # else the argument of the line end before it
+    return kept + "".join(_TEX.get(sign, sign) for sign in _line(text))
+
+
+def _line(text: str) -> str:
+    return " ".join(text.splitlines()).strip()
 
 
 def markdown_table(frame: pd.DataFrame) -> str:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from recmodels.files import write_bytes
 
@@ -111,16 +112,16 @@ def draw_curves(curves: Sequence[Curve], y_label: str, path: Path) -> None:
     """
     figure, axes = new_axes(8.4, 4.4)
     colors = colors_of(curves)
-    seen: set[str] = set()
+    lines: dict[str, Line2D] = {}
     for curve in sorted(curves, key=lambda curve: curve.is_base):
-        label = None if curve.name in seen else curve.name
-        seen.add(curve.name)
         marker = "." if len(curve.x) < 20 else None
-        axes.plot(curve.x, curve.y, color=colors[curve.name], linewidth=1.3, marker=marker, label=label)
+        (line,) = axes.plot(curve.x, curve.y, color=colors[curve.name], linewidth=1.3, marker=marker)
+        lines.setdefault(curve.name, line)
     axes.set_xlabel("epoch")
     axes.set_ylabel(y_label)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    legend = axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
+    legend = axes.legend(lines.values(), lines.keys(), fontsize=8, frameon=False, **place)
     for text in legend.get_texts():
         text.set_parse_math(False)
     save_png(figure, path)

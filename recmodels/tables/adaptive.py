@@ -11,6 +11,7 @@ from recmodels.tables.alignment import Transform, ZeroPad, layer_norm
 from recmodels.tables.base import Table
 
 _SIDES = ("user", "item")
+_LARGEST_INT16 = 2**15 - 1
 
 
 class AdaptiveTable(Table):
@@ -45,7 +46,7 @@ class AdaptiveTable(Table):
     ) -> None:
         super().__init__()
         self.aligned = aligned
-        self.register_buffer("widths", widths.to(torch.int16))
+        self.register_buffer("widths", widths.to(torch.int16 if aligned <= _LARGEST_INT16 else torch.int32))
         self.weights, self.alignments, self.norms = nn.ParameterList(), nn.ModuleList(), nn.ModuleDict()
         self._norm_of: list[str | None] = []
         groups = _groups(graph, widths)

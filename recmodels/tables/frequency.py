@@ -27,8 +27,9 @@ def frequency_ranks(counts: Tensor, quantiles: Sequence[float]) -> Tensor:
     if not len(counts):
         return torch.zeros_like(counts)
     falling = counts.sort(descending=True).values
-    # Rounded, because 100 * 0.29 is 28.999... in floating point.
-    thresholds = [falling[int(round(len(counts) * quantile, 9))] for quantile in quantiles]
+    # Rounded, because 100 * 0.29 is 28.999... in floating point; which must not make a quantile below 1 all of them.
+    places = [min(int(round(len(counts) * quantile, 9)), len(counts) - 1) for quantile in quantiles]
+    thresholds = [falling[place] for place in places]
     return sum((counts > threshold for threshold in thresholds), torch.zeros_like(counts))
 
 

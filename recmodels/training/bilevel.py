@@ -5,7 +5,7 @@ import logging
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +24,22 @@ if TYPE_CHECKING:
     from recmodels.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
+
+
+class Choice(NamedTuple):
+    """Where a search stands after an epoch.
+
+    Attributes:
+        widths: (N,) int64 that the pickers prefer.
+        changed: share of the nodes with another width than after the epoch before.
+        n_stable: epochs in which hardly any changed, since the choice left its start.
+        has_moved: whether it ever was another than at the start.
+    """
+
+    widths: Tensor
+    changed: float
+    n_stable: int
+    has_moved: bool
 
 
 class Bilevel(Callback):
@@ -51,11 +67,13 @@ class Bilevel(Callback):
         make = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[p.adae_picker_optimizer]
         self.optimizer: torch.optim.Optimizer = make(self.parameters, lr=p.adae_picker_lr)
         self.batch_size = min(batch_size, len(held_out.users))
-        self._is_resting, self._n_stable = True, 0
+        self._is_resting = True
         self._begun: tuple[int, dict[str, Any]] | None = None
         self._generator = torch.Generator()
         self._losses: list[Tensor] = []
-        self._last: Tensor | None = None
+        self._start = table_of(model).preferred_widths().cpu()
+        self._choice: Choice | None = None  # of the last epoch that counts
+        self._now: Choice | None = None
 
     def on_epoch_start(self, trainer: "Trainer", epoch: int) -> None:
         """Starts the epoch's batches of held-out interactions; a second try of it from where the first began."""
@@ -135,12 +153,27 @@ class Bilevel(Callback):
             negatives = self.held_out.negatives.sample_by_user_ids(users.numpy(), items.numpy(), 1)
         return Batch.of(users, items + model.n_users, negatives + model.n_users).to(model.device)
 
+    def reason_to_end(self, trainer: "Trainer") -> str:
+        """That the choice has been stable for long enough, counted from where it first left its start."""
+        self._now = self._choice_of(table_of(trainer.model).preferred_widths().cpu())
+        is_stable = self.p.adae_stable_epochs and self._now.n_stable >= self.p.adae_stable_epochs
+        return f"the widths have been stable for {self._now.n_stable} epochs" if is_stable else ""
+
+    def _choice_of(self, widths: Tensor) -> Choice:
+        """Where the choice stands; an epoch without a step of the picker says nothing of how stable it is."""
+        last = self._choice
+        changed = 1.0 if last is None else float((widths != last.widths).float().mean())
+        has_moved = (last is not None and last.has_moved) or not torch.equal(widths, self._start)
+        n_stable = last.n_stable if last else 0
+        if self._losses:
+            n_stable = n_stable + 1 if has_moved and changed <= self.p.adae_stable_share else 0
+        return Choice(widths, changed, n_stable, has_moved)
+
     def on_epoch_end(self, trainer: "Trainer", log: EpochLog) -> None:
-        """Logs where the choice stands, and ends the search once it has been stable for long enough."""
-        table = table_of(trainer.model)
-        widths = table.preferred_widths().cpu()
-        changed = 1.0 if self._last is None else float((widths != self._last).float().mean())
-        self._last = widths
+        """The epoch counts: logs where the choice stands."""
+        self._choice = self._now
+        assert self._choice is not None  # asked for before
+        widths, changed = self._choice.widths, self._choice.changed
         log.values |= {"picker/mean_width": float(widths.float().mean()), "picker/changed": changed}
         log.values["picker/parameters"] = float(widths.sum())
         if self._losses:
@@ -151,20 +184,23 @@ class Bilevel(Callback):
             int(widths.sum()),
             100 * changed,
         )
-        if self._losses:  # an epoch without a step of the picker says nothing
-            self._n_stable = self._n_stable + 1 if changed <= self.p.adae_stable_share else 0
-        if self.p.adae_stable_epochs and self._n_stable >= self.p.adae_stable_epochs:
-            logger.info("the widths have been stable for %d epochs: the search ends", self._n_stable)
-            trainer.finished, trainer.ended_by = True, "the widths are stable"
+
+    def on_fit_end(self, trainer: "Trainer") -> None:
+        """Says so if nothing was found."""
+        if self._choice is not None and not self._choice.has_moved:
+            logger.warning(
+                "the widths never left their start: raise epochs or adae_picker_lr, or lower adae_every or adae_warmup"
+            )
 
     def state_dict(self) -> dict[str, Any]:
-        """The optimizer, the last choice, and for how long it has been stable."""
-        return {"optimizer": self.optimizer.state_dict(), "n_stable": self._n_stable, "last": self._last}
+        """The optimizer and the last choice."""
+        choice = None if self._choice is None else self._choice._asdict()
+        return {"optimizer": self.optimizer.state_dict(), "choice": choice}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes back what `state_dict` gave."""
         self.optimizer.load_state_dict(state["optimizer"])
-        self._n_stable, self._last = state["n_stable"], state["last"]
+        self._choice = None if state["choice"] is None else Choice(**state["choice"])
 
 
 def table_of(model: GraphRecommender) -> SearchTable:

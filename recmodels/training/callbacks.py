@@ -87,6 +87,10 @@ class Callback:
     def on_epoch_trained(self, trainer: Trainer, epoch: int) -> None:
         """After the last step of an epoch, in evaluation mode, before its validation. May raise RollBack."""
 
+    def reason_to_end(self, trainer: Trainer) -> str:
+        """Why training ends with the epoch that was just trained, asked before its validation; empty: it does not."""
+        return ""
+
     def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:
         """After validation; `log` is complete and may be extended."""
 

@@ -104,11 +104,14 @@ class Trainer(ValidatingTrainer):
         self._notify("on_epoch_trained", self, epoch)
         log = EpochLog(epoch, values | self.model.report() | {"learning_rate": self.learning_rate})
         log.values["seconds"] = time.perf_counter() - started
-        stop = valid_data is not None and self._validates(epoch) and self._validate(valid_data, log)
+        self.ended_by = next(filter(None, (callback.reason_to_end(self) for callback in self.callbacks)), "")
+        is_validated = valid_data is not None and (bool(self.ended_by) or self._validates(epoch))
+        stop = is_validated and self._validate(valid_data, log)
         log.is_best = log.is_best or valid_data is None
         self.next_epoch = epoch + 1
         # A search ends by its own rule, so that nothing of it follows from the validation part.
-        self.finished = (stop and not self.model.table.is_searching) or self.next_epoch >= self.epochs
+        is_stopped = bool(self.ended_by) or (stop and not self.model.table.is_searching)
+        self.finished = is_stopped or self.next_epoch >= self.epochs
         return log
 
     def _train_epoch(
@@ -212,6 +215,7 @@ class Trainer(ValidatingTrainer):
         return self._weights_state() | {
             "next_epoch": self.next_epoch,
             "finished": self.finished,
+            "ended_by": self.ended_by,
             "learning_rate": self.learning_rate,
             "early_stop": self.early_stop.state_dict(),
             "best_valid_result": self.best_valid_result,
@@ -222,6 +226,7 @@ class Trainer(ValidatingTrainer):
         """Takes back what `state_dict` gave; training goes on at `next_epoch`."""
         self._load_weights_state(state)
         self.next_epoch, self.finished = state["next_epoch"], state["finished"]
+        self.ended_by = state.get("ended_by", "")
         self.learning_rate, self.best_valid_result = state["learning_rate"], state["best_valid_result"]
         self.early_stop.load_state_dict(state["early_stop"])
         for callback in self.callbacks:
