@@ -38,7 +38,7 @@ N_USERS, SPLIT = 300, "6111c3a5b042" * 5
 POINTS = """\
 points:
   plain: {note: 'a | b & <i>'}
-  slow: {learning_rate: 0.0002, reported: {recall@10: 0.25}}
+  slow: {learning_rate: 0.0002, reported: {recall@10: 0.25, ndcg@50: 0.3}}
   same: {reg_weight: 0.0003}
   '<b>bold</b> | 5% & $x_1$': {reg_weight: 0.0004}
   deep: {n_layers: 4}
@@ -267,7 +267,7 @@ def test_seeds_that_the_base_has_not_are_no_part_of_a_difference(tmp_path: Path)
 def test_an_ablation_of_which_nothing_is_finished_has_a_report_all_the_same(tmp_path: Path) -> None:
     plan = make(tmp_path, "points: {deep: {n_layers: 4}}\n")
     text = (write_report(plan).parent / "report.md").read_text()
-    assert "0 of 3 runs of 1 point on planted are finished. No point can be compared with deep." in text
+    assert "0 of 3 runs of 1 point on planted are finished. No point can be compared with deep; --base=" in text
     assert "| deep | no result | 0 of 3 | 3 waiting |" in text
 
 
@@ -316,13 +316,15 @@ def test_every_file_holds_the_figures_and_shows_names_as_they_are(tmp_path: Path
     assert "3 failed |" in rows[7]
     assert "- deep, seed 2022 failed: ValueError: no such \\<depth>\n" in markdown
     latex = (page.parent / "report.tex").read_text()
-    assert r"<b>bold</b> | 5\% \& \$x\_1\$ & not told apart" in latex
+    assert r"$<$b$>$bold$<$/b$>$ $|$ 5\% \& \$x\_1\$ & not told apart" in latex
+    assert r"$\Delta$ ndcg@10" in latex
     assert latex.count(r"\begin{tabular}") == 2
     figures = pd.read_csv(page.parent / "report.csv", index_col="point", float_precision="round_trip")
     slow = by_name(weigh(plan))["slow"]
     assert figures.loc["slow", "test ndcg@10"] == pytest.approx(
         np.mean([run.result["test"]["ndcg@10"] for run in slow.runs]), rel=1e-14
     )
+    assert list(figures.loc["slow", ["reported recall@10", "reported ndcg@50"]]) == [0.25, 0.3]
     assert figures.loc["slow", "ndcg@10 p_value_holm"] == slow.adjusted["ndcg@10"]
     before = {path: path.read_bytes() for path in page.parent.iterdir()}
     write_report(plan)

@@ -12,6 +12,7 @@ import pytest
 from recmodels.reporting.comparison import Comparison
 from recmodels.reporting.finished import read_runs
 from recmodels.reporting.formats import Page, to_csv, to_latex, to_markdown
+from recmodels.reporting.notation import latex_text, markdown_text
 from recmodels.reporting.paired import Difference
 from recmodels.reporting.published import Published
 from recmodels.reporting.table import make_tables
@@ -152,6 +153,15 @@ def test_latex_uses_booktabs_escapes_text_and_closes_what_it_opens() -> None:
 def test_markdown_text_cannot_break_the_table() -> None:
     write_rows(**{"a|b*c<d`": 0.2, "e": 0.1})
     assert cells(to_markdown(page(), Path()), "model") == [r"a\|b\*c\<d\`", "e"]
+
+
+def test_a_line_break_or_a_link_in_a_text_stays_in_its_cell() -> None:
+    assert markdown_text("one\ntwo | three\n") == r"one two \| three"
+    assert markdown_text("![p](q) [0, 1]") == r"!\[p](q) \[0, 1]"
+    assert markdown_text("[0, 1]") == "[0, 1]"
+    assert latex_text("one\ntwo\n") == "one two"
+    assert latex_text("[a] x | Δ < 1 > 0") == r"{}[a] x $|$ $\Delta$ $<$ 1 $>$ 0"
+    assert latex_text("*a ± b × c") == r"{}*a $\pm$ b $\times$ c"
 
 
 @pytest.mark.parametrize(

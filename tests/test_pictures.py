@@ -1,6 +1,9 @@
 """Pictures: places on axes are true to the figures, in PNG and in SVG, and names are shown as they are."""
 
+import json
 import math
+import shutil
+import subprocess
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -8,8 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from recmodels.reporting import pictures
 from recmodels.reporting.html_page import Drawing, html_page, legend
 from recmodels.reporting.pictures import (
     BASE_COLOR,
@@ -131,3 +136,21 @@ def test_the_legend_and_the_captions_of_a_page_are_escaped() -> None:
     page = html_page(WEIRD, [WEIRD], {}, [drawing], [WEIRD])
     assert "<b>" not in page
     assert page.count("<button data-name=") == 2
+
+
+def test_every_curve_is_in_the_legend_in_letters_that_the_font_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(pictures, "save_png", lambda figure, path: drawn.append(figure))
+    draw_curves([CURVES[0]._replace(name=name) for name in ("_hidden", "a，b", "_hidden")], "valid", tmp_path / "x.png")
+    assert [text.get_text() for text in drawn[0].axes[0].get_legend().get_texts()] == ["_hidden", "a,b"]
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js to run the script of the page")
+def test_the_page_sorts_numbers_with_thousands_by_their_value() -> None:
+    line = next(line for line in html_page("t", {}, {}, [], []).splitlines() if line.startswith("const number = "))
+    cells = ["1,141,357", "< .001", ".25 ± .01", "+.0012 [+.1, +.2]", "-0.5 %"]
+    script = f"{line} console.log(JSON.stringify({json.dumps(cells)}.map(text => number({{textContent: text}}))))"
+    found = subprocess.run(["node", "-e", script], capture_output=True, text=True, check=True)  # noqa: S607
+    assert json.loads(found.stdout) == [1141357, 0.001, 0.25, 0.0012, -0.5]

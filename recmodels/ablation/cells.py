@@ -28,7 +28,7 @@ def evidence_frame(evidence: Evidence) -> pd.DataFrame:
 
 
 def training_frame(evidence: Evidence) -> pd.DataFrame:
-    """Valid metric, shares of the terms and marginal error at the best epoch, a row a point with results."""
+    """Valid metric, best epochs, shares of the terms and marginal error, a row a point with results."""
     metric = evidence.plan.metric
     rows = []
     for line in evidence.lines:

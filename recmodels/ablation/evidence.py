@@ -15,7 +15,7 @@ from recmodels.reporting.comparison import (
     compare_pairs,
 )
 from recmodels.reporting.corrections import holm
-from recmodels.reporting.epochs import mean_at_best
+from recmodels.reporting.epochs import mean_to_best
 from recmodels.reporting.finished import Run
 from recmodels.reporting.paired import Difference
 from recmodels.typed_values import nearest
@@ -38,9 +38,10 @@ class Line(NamedTuple):
         n_paired: seeds of which the differences are.
         differences: test metric to ours minus theirs; empty where nothing can be compared.
         adjusted: test metric to the p-value after Holm's correction over the points; None for one seed.
-        shares: term to its share of the gradient norm at the best epoch, the mean over seeds.
+        shares: term to its share of the gradient norm, the mean over the epochs up to the best one and over seeds: of
+            a single epoch it is that of a single batch.
         dead: terms whose share is below the point's `guard_dead_share`.
-        marginal_error: of transport at the best epoch, the mean over seeds, or None.
+        marginal_error: of transport, the same mean, or None.
         verdict: in words; why there is none.
     """
 
@@ -132,9 +133,9 @@ def _line(point: Point, base: Point, runs: Mapping[str, Sequence[Run]], metrics:
     ours, against = runs[point.name], point.control_of or base.name
     pairs = _pairs(point, ours, runs[against]) if point is not base else []
     differences, reason = _differences(point.name, pairs, metrics) if point is not base else ({}, BASE)
-    shares, limit = mean_at_best(ours, "share/"), point.resolved.run.guard_dead_share
+    shares, limit = mean_to_best(ours, "share/"), point.resolved.run.guard_dead_share
     dead = [term for term, share in shares.items() if share < limit and term not in _NOT_JUDGED]
-    error = mean_at_best(ours, "ot/marginal_error").get("")
+    error = mean_to_best(ours, "ot/marginal_error").get("")
     against = "" if point is base else against
     verdict = reason if ours else "no result"
     return Line(point.name, point, ours, against, len(pairs), differences, {}, shares, dead, error, verdict)

@@ -123,6 +123,7 @@ def reading(evidence: Evidence) -> str:
         f"{BASE} ({evidence.base}), or of a control to its point, paired by user and seed, with a 95 % interval by "
         "bootstrap over seeds and users, not corrected. p is two-sided and, but for controls, corrected by Holm over "
         f"the points; {level}. One seed has an interval for other users of that seed, no p-value and no verdict; with "
-        "two seeds the correction is not to be relied on. Shares of the gradient norm and the marginal error of "
-        "transport are those of the best epoch, means over seeds."
+        "two seeds the correction is not to be relied on. Shares of the gradient norm (one batch an "
+        "epoch) and the marginal error of transport (the largest of an epoch) are means over the epochs up to the best "
+        "one, and over seeds."
     )

@@ -1,5 +1,6 @@
 """What a run logged in its epochs, read from `curves.csv`."""
 
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,28 +32,22 @@ def read_epochs(folder: Path) -> pd.DataFrame:
     return epochs
 
 
-def at_best_epoch(epochs: pd.DataFrame, best_epoch: int | None, prefix: str) -> dict[str, float]:
-    """The values of some columns at the best epoch, or where one has none there, at the last epoch before it that has.
+def mean_to_best(runs: Sequence[Run], prefix: str) -> dict[str, float]:
+    """Some columns up to the best epoch: the mean over the epochs that have a value, then over the runs that have one.
 
     Args:
-        epochs: as of `read_epochs`.
-        best_epoch: None is the last one.
+        runs: any; of one without a best epoch all epochs count.
         prefix: of the columns; it is left out of the names.
-
-    Returns:
-        Without columns that have no value so early.
-    """
-    early = epochs if best_epoch is None else epochs[epochs["epoch"] <= best_epoch]
-    found = {name: early[name].dropna() for name in early.columns if name.startswith(prefix)}
-    return {name.removeprefix(prefix): float(values.iloc[-1]) for name, values in found.items() if len(values)}
-
-
-def mean_at_best(runs: Sequence[Run], prefix: str) -> dict[str, float]:
-    """`at_best_epoch`, the mean over those runs that have the column.
 
     Raises:
         CheckpointError: a file is damaged.
     """
-    found = [at_best_epoch(read_epochs(run.folder), run.result.get("best_epoch"), prefix) for run in runs]
-    names = dict.fromkeys(name for values in found for name in values)
-    return {name: float(pd.Series([values[name] for values in found if name in values]).mean()) for name in names}
+    found: dict[str, list[float]] = {}
+    for run in runs:
+        epochs, best = read_epochs(run.folder), run.result.get("best_epoch")
+        early = epochs if best is None else epochs[epochs["epoch"] <= best]
+        for name in (name for name in early.columns if name.startswith(prefix)):
+            values = early[name].dropna()
+            if len(values):
+                found.setdefault(name.removeprefix(prefix), []).append(float(values.mean()))
+    return {name: statistics.fmean(values) for name, values in found.items()}

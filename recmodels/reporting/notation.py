@@ -23,7 +23,8 @@ def signed(value: float) -> str:
 
 def markdown_text(text: str) -> str:
     """A text that Markdown shows as it is, in a cell too; a line break becomes a space."""
-    return "".join(f"\\{sign}" if sign in "|*<`[" else sign for sign in _line(text))
+    special = "|*<`[" if "](" in text else "|*<`"  # a bracket alone is no link
+    return "".join(f"\\{sign}" if sign in special else sign for sign in _line(text))
 
 
 def latex_text(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import math
+import unicodedata
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
@@ -121,7 +122,7 @@ def draw_curves(curves: Sequence[Curve], y_label: str, path: Path) -> None:
     axes.set_ylabel(y_label)
     axes.xaxis.get_major_locator().set_params(integer=True)
     place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
-    legend = axes.legend(lines.values(), lines.keys(), fontsize=8, frameon=False, **place)
+    legend = axes.legend(lines.values(), map(_drawn, lines), fontsize=8, frameon=False, **place)
     for text in legend.get_texts():
         text.set_parse_math(False)
     save_png(figure, path)
@@ -148,16 +149,20 @@ def draw_intervals(intervals: Sequence[Interval], x_label: str, path: Path) -> N
         axes.plot(at, place, marker, color=color, markersize=5, clip_on=False)
     axes.set_xlim(*edges)
     axes.axvline(0, color=BASE_COLOR, linewidth=0.8)
-    axes.set_yticks(
-        range(len(intervals)), [interval_name(found, *edges) for found in intervals], fontsize=8, parse_math=False
-    )
+    names = [_drawn(interval_name(found, *edges)) for found in intervals]
+    axes.set_yticks(range(len(intervals)), names, fontsize=8, parse_math=False)
     axes.set_ylim(len(intervals) - 0.4, -0.6)
-    axes.set_xlabel(x_label)
+    axes.set_xlabel(x_label, loc="right")  # long ones have room below the names
     verdicts = axes.secondary_yaxis("right")
     verdicts.set_yticks(range(len(intervals)), [found.verdict for found in intervals], fontsize=8, parse_math=False)
     verdicts.tick_params(length=0)
     verdicts.spines["right"].set_visible(False)
     save_png(figure, path)
+
+
+def _drawn(name: str) -> str:
+    """A name without full-width forms, which the font lacks."""
+    return unicodedata.normalize("NFKC", name)
 
 
 def drawn_at(found: Interval, low: float, high: float) -> tuple[float, str]:
