@@ -118,6 +118,16 @@ def test_the_picker_finds_who_needs_width(changes: dict[str, Any], seed: int, tm
     assert rare < 0.2
 
 
+def test_with_uniform_gates_to_the_end_nothing_is_found(tmp_path: Path) -> None:
+    """The control of the gates: the same weights and mixtures, and a picker that rests prefers what it did before."""
+    write_world(tmp_path)
+    rests = {"adae_warmup": SEARCH["epochs"] - 1, "adae_every": 10**6}
+    before = chance_of_wide(start(tmp_path, "before", **SEARCH, seed=1))
+    of = start(tmp_path, **SEARCH | rests, seed=1).fit()
+    assert chance_of_wide(of) == before
+    assert set(table_of(of.session.model).preferred_widths().tolist()) == {16}
+
+
 @pytest.mark.parametrize(("changes", "seed"), CASES)
 def test_rare_users_with_tastes_of_their_own_are_found_to_need_it_too(
     changes: dict[str, Any], seed: int, tmp_path: Path
