@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMAND_LINE", "Resolved", "outer_layers", "parse_argv", "properties_root", "read_layers", "resolve"]
 
-COMMAND_LINE = "command line"  # as an origin
+COMMAND_LINE, POINT = "command line", ""  # as an origin; of an ablation's point, which its messages name already
 
 
 @dataclass(frozen=True)

@@ -353,6 +353,21 @@ def test_the_command_runs_a_file_to_its_table_and_a_report_reads_its_folder(
     assert "2 finished before (skipped), 2 to do\n[3/4] wild" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_a_key_that_nothing_reads_is_said_and_an_ablation_without_any_result_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wild = "{learning_rate: 1e30, table: adaptive, adae_dims: [2, 4], adae_picker: twin}"
+    Path("points.yaml").write_text(f"base: {{model: LightGCN}}\npoints: {{wild: {wild}}}\n")
+    given = [word for word in arguments(tmp_path, model="LightGCN", epochs=1) if "model=" not in word]
+    given = [word for word in given if not word.startswith("--learning_rate=")]
+    assert cli.main(["ablate", "points.yaml", *given]) == 1
+    said = capsys.readouterr()
+    assert "point wild: given, but nothing reads it at these values: adae_picker; " in said.out
+    assert "no run has a result" in said.err
+    assert "| wild | 0 of 1 |" in said.err
+
+
 def test_some_points_are_chosen_by_name_or_pattern_with_what_they_need(tmp_path: Path) -> None:
     make(tmp_path, "points: {'a[b]': {n_layers: 1}, plain: {}, wide_1: {reg_weight: 0.5}, again: {control_of: plain}}")
     points = load_ablation("points.yaml", {})[1]

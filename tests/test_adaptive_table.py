@@ -75,6 +75,13 @@ def test_its_state_is_no_larger_than_its_rows_and_two_bytes_a_node() -> None:
     assert sum(value.nbytes for value in state.values()) == 4 * int(WIDTHS.sum()) + 2 * GRAPH.n_nodes
 
 
+def test_widths_beyond_two_bytes_are_kept() -> None:
+    graph = random_graph(n_users=2, n_items=2)
+    widths = torch.full((graph.n_nodes,), 40_000)
+    table = AdaptiveTable(graph, widths, lambda width: torch.zeros(graph.n_nodes, width), 40_000)
+    assert table.widths.tolist() == widths.tolist()
+
+
 def test_the_norm_is_shared_by_the_narrow_rows_of_a_side_at_the_scale_of_the_start() -> None:
     widths = WIDTHS.clone()
     widths[GRAPH.n_users :] = D

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import torch
 
+from recmodels.data.evaluation import ItemHits
 from recmodels.data.split import interactions
 from recmodels.errors import ParamError
 from recmodels.experiments import run
+from recmodels.experiments.report import test_frequency as frequency_of_test
 from recmodels.experiments.session import resolve_train
 from recmodels.training.bilevel import Bilevel, mean_size, spread, table_of
 from recmodels.training.callbacks import Callback, Step
@@ -76,6 +78,15 @@ def test_the_picker_rests_while_it_warms_up_and_steps_as_often_as_asked(tmp_path
     n_batches = len(longer.session.splits.train)
     assert len(bilevel_of(longer)._losses) == n_batches // 2
     assert int(table_of(longer.session.model).step) == n_batches  # of the gates' schedule, which rests too
+
+
+def test_head_and_tail_count_what_is_held_out(tmp_path: Path) -> None:
+    of, plain = start(tmp_path, **SEARCH), start(tmp_path, "plain", model="LightGCN")
+    sessions = [(started.session, ItemHits(started.session.splits.dataset.item_num, [10])) for started in (of, plain)]
+    found, whole = (frequency_of_test(session, hits) for session, hits in sessions)
+    assert len(of.session.splits.train.dataset) < len(plain.session.splits.train.dataset)
+    assert found["n_train"].tolist() == whole["n_train"].tolist()
+    assert found["user_n_train"].tolist() == whole["user_n_train"].tolist()
 
 
 def test_weights_never_see_what_is_held_out(tmp_path: Path) -> None:

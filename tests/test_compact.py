@@ -66,8 +66,22 @@ def test_parameters_bytes_and_optimizer_memory_are_the_formulas(search: Path) ->
     assert weights == 4 * total + 2 * n_nodes
     moments = [value for slot in state["optimizer"]["state"].values() for name, value in slot.items() if name != "step"]
     assert sum(value.nbytes for value in moments) == 2 * 4 * total  # Adam keeps two
-    best = (folder / "checkpoint.pt").stat().st_size
-    assert weights < best < weights + 30_000  # names, identity and history are beside them
+
+
+@pytest.mark.parametrize("is_pruned", [False, True])
+def test_a_file_is_as_small_as_what_is_stored(is_pruned: bool, tmp_path: Path, undrawn: None) -> None:
+    """Beside the tensors are names, identity and history, and no mask or list of widths a second time."""
+    wide: dict[str, Any] = {"model": "LightGCN", "embedding_size": 512, "epochs": 1}
+    plain = run.train(resolve_train(options(tmp_path, **wide)), str(tmp_path / "plain"))
+    chosen = SEARCH | wide | {"adae_dims": [64, 128, 512]}
+    found = plain if is_pruned else run.train(resolve_train(options(tmp_path, **chosen)), str(tmp_path / "search"))
+    resolved, _ = pruned(str(found), 0.4, {}) if is_pruned else compacted(str(found), {})
+    small = run.train(resolved, str(tmp_path / "small"))
+    stored = json.loads((small / "result.json").read_text())["n_stored"]
+    size, size_of_plain = ((folder / "checkpoint.pt").stat().st_size for folder in (small, plain))
+    n_nodes = prepare(resolved).model.graph.n_nodes
+    assert 4 * stored < size < 4 * stored + 2 * n_nodes + 8_000
+    assert size < 0.5 * size_of_plain
 
 
 def test_a_compact_run_is_evaluated_and_resumed_like_any_other(search: Path) -> None:
@@ -100,7 +114,9 @@ def test_what_a_search_of_one_epoch_stores_is_what_its_compact_model_has(tmp_pat
 
 def test_an_unfinished_search_is_told(search: Path) -> None:
     (search / "result.json").unlink()
-    assert compacted(str(search), {})[1].startswith(f"{search} is not finished: these are its widths so far; --resume=")
+    resolved, words = compacted(str(search), {})
+    assert words.startswith(f"{search} is not finished: these are its widths so far; --resume=")
+    assert resolved.made_from == {"run": "search", "is_finished": False}
 
 
 def test_a_key_that_nothing_reads_is_told_as_for_any_run(
@@ -224,7 +240,7 @@ def test_of_equal_entries_the_first_are_kept_and_gradients_reach_only_what_is_ke
 
 def test_a_run_that_searched_nothing_is_refused(tmp_path: Path) -> None:
     start(tmp_path, "plain", model="LightGCN")
-    with pytest.raises(ParamError, match="its widths were not searched: table 'plain'"):
+    with pytest.raises(ParamError, match="its widths were not searched: table 'plain'; .* or give --prune=SHARE"):
         compacted(str(tmp_path / "plain"), {})
 
 

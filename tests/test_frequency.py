@@ -52,6 +52,7 @@ def test_all_counts_alike_are_one_class() -> None:
 
 def test_a_quantile_that_no_float_holds_is_not_rounded_down() -> None:
     assert int(frequency_ranks(torch.arange(100), [0.29]).sum()) == 29
+    assert int(frequency_ranks(torch.arange(100), [1 - 1e-13]).sum()) == 99
 
 
 def test_sides_are_merged_by_the_relative_place_of_their_nodes() -> None:

@@ -15,6 +15,8 @@ from tests.runs import options, same_state, start
 
 NO_PROTOTYPES: dict[str, Any] = {"model": "NCL_OT", "proto_reg": 0}
 TRANSPORT: dict[str, Any] = {"model": "NCL_OT", "ot_share": 0, "ot_cost": "cosine", "ot_threshold": 0}
+LOGITS: dict[str, Any] = {"model": "LightGCN", "table": "adaptive", "adae_mode": "auto", "adae_dims": [2, 16]}
+LOGITS |= {"adae_picker": "logits", "adae_warmup": 0}
 # What is chosen, and a key with another value, which is then unread.
 UNREAD: list[tuple[dict[str, Any], str, Any]] = [
     ({"model": "NCL_OT", "ot_weight": 0}, "ot_hop1", 7),
@@ -34,12 +36,18 @@ UNREAD: list[tuple[dict[str, Any], str, Any]] = [
     ({"model": "LightGCN"}, "adae_dims", [3, 5]),
     ({"model": "LightGCN"}, "slk_k", 3),
     ({"model": "LightGCN", "table": "adaptive", "adae_mode": "fix"}, "adae_budget", 0.3),
+    (LOGITS, "adae_picker_hidden", 7),
+    (LOGITS, "adae_bucket_width", 3),
+    (LOGITS, "adae_stable_share", 0.4),
+    (LOGITS, "stopping_step", 1),
 ]
 READ: list[tuple[dict[str, Any], str, Any]] = [
     ({"model": "NCL_OT"}, "num_clusters", 3),
     (NO_PROTOTYPES | {"ot_sampler": "cluster", "ot_structure": "feature"}, "num_clusters", 3),
     ({"model": "NCL_OT", "ot_share": 0.5, "ot_structure": "adjacency"}, "ot_gw_epsilon", 0.7),
     ({"model": "SGL", "ssl_weight": 0.1}, "ssl_candidates", "batch"),
+    (LOGITS | {"adae_picker": "network"}, "adae_picker_hidden", 7),
+    (LOGITS | {"adae_picker": "network"}, "adae_picker_embedding", True),
 ]
 
 

@@ -9,7 +9,7 @@ from recmodels.ablation.compact_points import Draft, compact_of, compact_problem
 from recmodels.ablation.grid import Expanded, expand
 from recmodels.ablation.point_keys import OF_A_POINT, key_problem, more_problems, read_seeds
 from recmodels.ablation.points import Point
-from recmodels.config import Resolved, outer_layers, read_layers
+from recmodels.config import POINT, Resolved, outer_layers, read_layers
 from recmodels.data_params import DataParams
 from recmodels.experiments.session import DEFAULTS, PARAMS, deciding_values, training_problems
 from recmodels.layers import Layer, load_named, merge
@@ -142,14 +142,14 @@ def _resolve(below: list[Layer], own: dict[str, Any]) -> tuple[Resolved | None, 
     """A point over base; if it has another model, base's keys that only base's model has are left out."""
     model, chosen = merge(below)[0].get("model"), own.get("model")
     if not isinstance(model, str) or not isinstance(chosen, str):
-        return read_layers([*below, Layer("", own)], PARAMS)
+        return read_layers([*below, Layer(POINT, own)], PARAMS)
     if chosen != model and model in PARAMS and chosen in PARAMS:
         kept = {*PARAMS[chosen].keys(), *RunParams.keys(), *DataParams.keys()}
         foreign = set(PARAMS[model].keys()) - kept
         below = [
             Layer(name, {key: value for key, value in values.items() if key not in foreign}) for name, values in below
         ]
-    return read_layers([*below, Layer("", own)], PARAMS)
+    return read_layers([*below, Layer(POINT, own)], PARAMS)
 
 
 def _control_problems(name: str, drafts: Mapping[str, Draft]) -> Iterator[str]:

@@ -105,6 +105,7 @@ def _ablate(path: str, options: argparse.Namespace, overrides: dict[str, Any]) -
     from recmodels.ablation.points import chosen_points, finished_runs, make_plan
     from recmodels.ablation.report import write_report
     from recmodels.ablation.table import TABLE, write_table
+    from recmodels.experiments.session import remarks
 
     name, points = load_ablation(path, overrides, options.seeds)
     points = chosen_points(points, options.points)
@@ -114,6 +115,9 @@ def _ablate(path: str, options: argparse.Namespace, overrides: dict[str, Any]) -
     if options.report:
         raise_all("--report", [] if plan.folder.is_dir() else [f"no runs in {plan.folder}; leave it out to run them"])
         return f"wrote {write_report(plan, folder, options.base)}, and beside it Markdown, CSV, LaTeX and pictures"
+    for point in points:
+        for remark in remarks(point.resolved):
+            print(f"point {point.name}: {remark}")  # noqa: T201
     retried = failed_trials(plan) if options.retry_failed else frozenset()
     try:
         ablate(Work(plan, retried), options.jobs, partial(print, flush=True))  # noqa: T203

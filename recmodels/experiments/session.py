@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from recmodels.compat import RecboleConfig
-from recmodels.config import COMMAND_LINE, Resolved, resolve
+from recmodels.config import COMMAND_LINE, POINT, Resolved, resolve
 from recmodels.data.checks import check_topk
 from recmodels.data.hold_out import HeldOut, hold_out
 from recmodels.data.loading import load_dataset
@@ -31,6 +31,7 @@ NO_NUMBER = frozenset(
 )
 
 _UNREAD_HINT = "; what reads it was not chosen, see its line in properties/ (say table, adae_mode, rec_loss)"
+_TYPED = (COMMAND_LINE, POINT)  # layers whose keys somebody wants for this one run
 _LONGEST_TEXT = 200  # of a value in an identity
 # What a search does not read, which ends by its own rule.
 _EARLY_STOPPING = {"stopping_step", "early_stop_mode", "early_stop_min_epoch"}
@@ -93,10 +94,10 @@ def _short(value: Any) -> Any:  # noqa: ANN401
 
 
 def remarks(resolved: Resolved) -> list[str]:
-    """What is allowed and can hardly be meant, such as a key typed on a command line that nothing reads."""
+    """What is allowed and can hardly be meant, such as a key of a command line, or of a point, that nothing reads."""
     found = resolved.params.remarks(resolved.run.epochs) if resolved.model in MODELS else []
     inert = _inert(resolved)
-    unread = sorted(key for key, layer in resolved.origin.items() if layer == COMMAND_LINE and key in inert)
+    unread = sorted(key for key, layer in resolved.origin.items() if layer in _TYPED and key in inert)
     if unread:
         found.append(f"given, but nothing reads it at these values: {', '.join(unread)}{_UNREAD_HINT}")
     return found
