@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from recmodels.ablation.compact_points import Draft, compact_of, compact_problems, is_trained_as_written, with_sources
-from recmodels.ablation.grid import Expanded, expand
+from recmodels.ablation.grid import expand
 from recmodels.ablation.point_keys import OF_A_POINT, key_problem, more_problems, read_seeds
 from recmodels.ablation.points import Point
 from recmodels.config import POINT, Resolved, outer_layers, read_layers
@@ -51,8 +51,7 @@ def load_ablation(path: str, given: Mapping[str, Any], n_seeds: int | None = Non
     shared = {"seeds": values.get("seeds", [_FIRST_SEED])}
     problems += more_problems(shared)
     problems += [f"--{text}" for text in more_problems({} if n_seeds is None else {"seeds": n_seeds})]
-    base, shared_by_all = values.get("base"), {k: v for k, v in given.items() if k not in _NOT_GIVEN}
-    resolved, found = _resolve_all(base, drafts, shared_by_all)
+    resolved, found = _resolve_all(values.get("base"), drafts, {k: v for k, v in given.items() if k not in _NOT_GIVEN})
     problems += found
     for name, draft in drafts.items():
         in_training = training_problems(resolved[name]) if name in resolved else []
@@ -60,8 +59,7 @@ def load_ablation(path: str, given: Mapping[str, Any], n_seeds: int | None = Non
         found = [*more_problems(draft.more), *of_others, *in_training]
         problems += [f"point {name}: {text}" for text in found]
     seeds = _all_seeds(drafts, shared, n_seeds)
-    alike = _twins(drafts, resolved or _readable(base, drafts, shared_by_all))
-    raise_all(path, [*problems, *alike, *_seed_problems(drafts, seeds)])
+    raise_all(path, [*problems, *_twins(drafts, resolved), *_seed_problems(drafts, seeds)])
     return Path(path).stem, [_point(name, drafts, resolved, seeds[name]) for name in drafts]
 
 
@@ -81,11 +79,9 @@ def _drafts(values: Mapping[str, Any]) -> tuple[dict[str, Draft], list[str]]:
             continue
         more = {key: value[key] for key in OF_A_POINT if key in value}
         drafts[name] = Draft({key: value[key] for key in value if key not in OF_A_POINT}, more, False)
-    combined, parts, found = expand(values["grid"]) if "grid" in values else Expanded({}, {}, [])
+    combined, found = expand(values["grid"]) if "grid" in values else ({}, [])
     problems += found + [f"grid: {name} is also a name in points" for name in combined if name in listed]
-    made = {name: Draft(overrides, {}, True) for name, overrides in combined.items()}
-    made |= {name: Draft(overrides, {}, True, is_whole=False) for name, overrides in parts.items()}
-    drafts |= {name: draft for name, draft in made.items() if name not in listed}
+    drafts |= {name: Draft(overrides, {}, True) for name, overrides in combined.items() if name not in listed}
     if not drafts and not problems:
         problems.append("no points; write points: {NAME: {KEY: VALUE}}, or grid: {KEY: [VALUES]}")
     return drafts, problems
@@ -97,7 +93,11 @@ def _resolve_all(
     """The configurations of the points that have one, and the problems of base and of points; each is told once."""
     if not isinstance(base, dict) or not base:
         return {}, [f"base: expected overrides such as {{model: LightGCN}}, got {base!r}"]
-    below, problems = _below(base, given)
+    layers, problems = outer_layers({key: value for key, value in base.items() if key != "seed"})
+    if "seed" in base:
+        problems.append(f"base: seed: {key_problem('seed', given)}")
+    defaults = Layer("defaults", {"dataset": DEFAULTS["dataset"]})
+    below = [defaults, *layers[:-1], layers[-1]._replace(name="base"), Layer("command line", dict(given))]
     of_base = read_layers(below, PARAMS)[1]
     known = {_key_of(text) for text in of_base}
     resolved, texts, seen = {}, list[str](), set[str]()
@@ -113,25 +113,6 @@ def _resolve_all(
         if found is not None and not wrong and "control_of" not in draft.more:
             resolved[name] = found
     return resolved, problems + of_base + texts
-
-
-def _below(base: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[list[Layer], list[str]]:
-    """What all points have below their own overrides, and what of base cannot be read."""
-    layers, problems = outer_layers({key: value for key, value in base.items() if key != "seed"})
-    if "seed" in base:
-        problems.append(f"base: seed: {key_problem('seed', given)}")
-    defaults = Layer("defaults", {"dataset": DEFAULTS["dataset"]})
-    return [defaults, *layers[:-1], layers[-1]._replace(name="base"), Layer("command line", dict(given))], problems
-
-
-def _readable(base: Any, drafts: Mapping[str, Draft], given: Mapping[str, Any]) -> dict[str, Resolved]:
-    """The points over what is sound of a base with problems, those left out that override what is not."""
-    if not isinstance(base, dict):
-        return {}
-    below, problems = _below(base, given)
-    wrong = {_key_of(text) for text in problems + read_layers(below, PARAMS)[1]}
-    rest = {name: draft for name, draft in drafts.items() if not wrong & draft.overrides.keys()}
-    return _resolve_all({key: value for key, value in base.items() if key not in wrong}, rest, given)[0]
 
 
 def _key_of(problem: str) -> str:
@@ -167,13 +148,15 @@ def _control_problems(name: str, drafts: Mapping[str, Draft]) -> Iterator[str]:
 
 
 def _twins(drafts: Mapping[str, Draft], resolved: Mapping[str, Resolved]) -> Iterator[str]:
-    """Points that could only differ by chance."""
+    """Points that could only differ by chance: of equal values or, where a mistake hides these, of equal overrides."""
     first: dict[str, str] = {}
-    for name in [name for name in drafts if name in resolved and drafts[name].is_whole]:
-        point, more = resolved[name], drafts[name].more
-        values = {key: value for key, value in deciding_values(point).items() if key != "seed"}
+    for name, (overrides, more, _) in drafts.items():
+        if "control_of" in more:
+            continue
+        point = resolved.get(name)
+        values = [overrides] if point is None else [point.model, deciding_values(point) | {"seed": None}]
         made = [str(more.get(key)) for key in ("compact_of", "prune")]
-        other = first.setdefault(json.dumps([point.model, values, made], sort_keys=True), name)
+        other = first.setdefault(json.dumps([values, made], sort_keys=True, default=str), name)
         if other != name and "compact_of" in more:
             yield f"point {name}: is made from {more['compact_of']} as {other} is; leave one out"
         elif other != name:

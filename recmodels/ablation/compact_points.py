@@ -16,13 +16,11 @@ class Draft(NamedTuple):
         overrides: flat names to plain data.
         more: what else the file says about it, see `OF_A_POINT`.
         is_combined: whether the grid made it.
-        is_whole: whether these are all its overrides; not so where only parts of the grid can be read.
     """
 
     overrides: dict[str, Any]
     more: dict[str, Any]
     is_combined: bool
-    is_whole: bool = True
 
 
 def is_trained_as_written(draft: Draft) -> bool:

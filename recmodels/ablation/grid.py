@@ -4,58 +4,50 @@ import json
 import math
 from collections.abc import Mapping
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
+
+from recmodels.ablation.point_keys import lone_problems
 
 _MOST = 1000
 
 
-class Expanded(NamedTuple):
-    """What a grid makes.
-
-    Attributes:
-        points: name, made of `key=value`, to overrides.
-        parts: the same for single values of a grid with problems, so that keys and values can still be checked.
-        problems: what is wrong with the grid.
-    """
-
-    points: dict[str, dict[str, Any]]
-    parts: dict[str, dict[str, Any]]
-    problems: list[str]
-
-
-def expand(grid: Any) -> Expanded:
+def expand(grid: Any) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """The points of a grid.
 
     Args:
         grid: key to list of values. A name with a mapping of such keys is a grid of its own, whose points begin with
             the name.
+
+    Returns:
+        Name, made of `key=value`, to overrides; what is wrong with the grid. Where that keeps points from being made,
+        keys and values are checked one by one.
     """
     if not isinstance(grid, dict) or not grid:
         problem = f"grid: expected keys with lists of values, such as {{n_layers: [2, 3]}}, got {grid!r}"
-        return Expanded({}, {}, [problem])
+        return {}, [problem]
     named = {name: axes for name, axes in grid.items() if isinstance(axes, dict)}
     plain = {key: values for key, values in grid.items() if key not in named}
-    points, parts, problems = dict[str, dict[str, Any]](), dict[str, dict[str, Any]](), list[str]()
+    points, problems = dict[str, dict[str, Any]](), list[str]()
     for name, axes in [*([("", plain)] if plain else []), *named.items()]:
         where = f"grid {name}".strip()
         found = _axis_problems(axes)
         problems += [f"{where}: {text}" for text in found]
         if found:
-            parts |= _parts(name, axes)
+            problems += [f"{where}: {text}" for text in _single_problems(axes)]
             continue
         made = _combinations(name, axes)
         alike = [point for point in made if point in points] or [where] * (len(made) < _n_points(axes))
         problems += [f"{text}: two of its points have one name; write one of them under points" for text in alike]
         points |= {} if alike else made
-    return Expanded(points, {text: one for text, one in parts.items() if text not in points}, problems)
+    return points, problems
 
 
-def _parts(name: str, axes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Every value of every axis for itself, a value that is no list too."""
-    found = dict[str, dict[str, Any]]()
+def _single_problems(axes: Mapping[str, Any]) -> list[str]:
+    """What no other value could mend: a key that no model has, a value of a type or out of the bounds of every one."""
+    found = list[str]()
     for key, values in axes.items():
-        if key.strip() and values is not None and not isinstance(values, dict):
-            found |= _combinations(name, {key: values if isinstance(values, list) else [values]})
+        if key.strip():
+            found += lone_problems(key, values if isinstance(values, list) else [values])
     return found
 
 

@@ -1,10 +1,14 @@
 """What may stand in a point of an ablation file beside the keys of a model, and which keys may not."""
 
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from recmodels.run_params import LARGEST_SEED, METRICS
+from recmodels.data_params import DataParams
+from recmodels.experiments.session import PARAMS
+from recmodels.params import Params
+from recmodels.run_params import LARGEST_SEED, METRICS, RunParams
 from recmodels.tuning.space_file import DATA_KEYS, MACHINE_KEYS, SCALE_KEYS
 from recmodels.typed_values import nearest
 
@@ -32,6 +36,30 @@ def key_problem(key: str, given: Mapping[str, Any]) -> str | None:
     if key in MACHINE_KEYS:
         return "it decides no result; put it into base"
     return f"also given on the command line, as {given[key]!r}; keep one" if key in given else None
+
+
+def lone_problems(key: str, values: Sequence[Any]) -> list[str]:
+    """What is wrong with values of a key whatever the other keys have, for a file whose points cannot be made.
+
+    Args:
+        key: flat name.
+        values: any number.
+    """
+    if (reserved := key_problem(key, {})) is not None:
+        return [f"{key}: {reserved}"]
+    if key == "model":
+        unknown = [value for value in values if value not in list(PARAMS)]
+        return [f"model: unknown model {value!r}{nearest(value, PARAMS)}" for value in unknown]
+    owners = [cls for cls in (RunParams, *PARAMS.values(), DataParams) if key in set(cls.keys())]
+    if not owners:
+        known = {name for cls in (RunParams, DataParams, *PARAMS.values()) for name in cls.keys()}
+        return [f"{key}: unknown key of any model{nearest(key, known)}"]
+    of_values = [[_own_problems(cls, key, value) for cls in owners] for value in values]
+    return [text for of_owners in of_values if all(of_owners) for text in of_owners[0]]
+
+
+def _own_problems(cls: type[Params], key: str, value: Any) -> list[str]:  # noqa: ANN401
+    return [text for text in cls.read({key: value})[1] if text.startswith(f"{key}:")]
 
 
 def more_problems(more: Mapping[str, Any]) -> list[str]:
@@ -66,18 +94,27 @@ def _figure_problems(reported: Any) -> Iterator[str]:
     if not isinstance(reported, dict):
         yield f"expected metrics with figures, such as {{recall@10: 0.2}}, got {reported!r}"
         return
+    known = {metric.lower() for metric in METRICS}
     lower = [metric.lower() for metric in reported]
     for place, (metric, figure) in enumerate(reported.items()):
         name, _, k = lower[place].partition("@")
-        known = {known.lower(): f"{known.lower()}@{k.lstrip('0') or 10}" for known in METRICS}
-        if name not in known or not k.isdecimal() or not int(k):
-            yield f"{metric}: expected metric@k{nearest(lower[place], known.values())}"
+        is_length = re.fullmatch("[1-9][0-9]*", k, re.ASCII) is not None
+        if name not in known or not is_length:
+            length = k if is_length else "10"
+            yield f"{metric}: expected metric@k{nearest(f'{name}@{length}', {f'{one}@{length}' for one in known})}"
         if lower[place] in lower[:place]:
             yield f"{metric}: is there twice, in other letters; keep one"
-        if isinstance(figure, bool) or not isinstance(figure, (int, float)) or not math.isfinite(figure):
-            yield f"{metric}: expected a number, got {figure!r}; what is no number is a note"
-        elif figure < 0 or (figure > 1 and name not in _UNBOUNDED):
-            yield f"{metric}: expected a figure from 0 to 1, got {figure!r}; a percentage is divided by 100"
+        if (problem := _number_problem(name, figure)) is not None:
+            yield f"{metric}: {problem}"
+
+
+def _number_problem(name: str, figure: Any) -> str | None:
+    if isinstance(figure, bool) or not isinstance(figure, (int, float)) or figure != figure:
+        return f"expected a number, got {figure!r}; what is no number is a note"
+    if name in _UNBOUNDED:
+        return None if 0 <= figure < math.inf else f"expected a figure of at least 0, got {figure!r}"
+    got = repr(figure)[:20]
+    return None if 0 <= figure <= 1 else f"expected a figure from 0 to 1, got {got}; a percentage is divided by 100"
 
 
 def _seed_problems(value: Any) -> Iterator[str]:
