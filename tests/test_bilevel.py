@@ -148,6 +148,18 @@ def test_the_regularizer_reaches_the_candidates(tmp_path: Path) -> None:
         assert weight.grad.abs().sum() > 1e-4
 
 
+class StopAt(Callback):
+    """Cuts a run at the start of an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_epoch_start(self, trainer: object, epoch: int) -> None:
+        """Ends it as ctrl-c does."""
+        if epoch == self.epoch:
+            raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -155,20 +167,14 @@ def test_the_regularizer_reaches_the_candidates(tmp_path: Path) -> None:
         {"adae_picker": "network", "adae_picker_embedding": True},
         {"adae_unrolled": True},
         {"adae_picker": "twin"},
-        {"adae_stable_epochs": 4},
     ],
 )
 def test_a_resumed_search_is_that_of_an_undisturbed_one(changes: dict[str, Any], tmp_path: Path, undrawn: None) -> None:
     chosen = SEARCH | changes
     whole = run.train(resolve_train(options(tmp_path, **chosen, epochs=4)), str(tmp_path / "whole"))
 
-    class Stop(Callback):
-        def on_epoch_start(self, trainer: object, epoch: int) -> None:
-            if epoch == 2:
-                raise KeyboardInterrupt
-
     cut = start(tmp_path, "cut", **chosen, epochs=4)
-    cut.trainer.callbacks.append(Stop())
+    cut.trainer.callbacks.append(StopAt(2))
     with pytest.raises(KeyboardInterrupt):
         cut.fit()
     run.resume(str(tmp_path / "cut"))
@@ -187,6 +193,22 @@ def test_the_search_ends_when_the_choice_is_stable(tmp_path: Path, caplog: pytes
     assert of.trainer.next_epoch == 4  # one epoch of warm-up, one that finds the widths, two that keep them
     assert "stopped after epoch 3: the widths have been stable for 2 epochs" in caplog.text
     assert of.trainer.finished
+
+
+def test_a_search_cut_while_its_choice_is_stable_ends_where_an_undisturbed_one_does(tmp_path: Path) -> None:
+    chosen = SEARCH | ENDS | {"epochs": 9}
+    whole = run.train(resolve_train(options(tmp_path, **chosen)), str(tmp_path / "whole"))
+    cut = start(tmp_path, "cut", **chosen)
+    cut.trainer.callbacks.append(StopAt(3))  # after one of the two stable epochs
+    with pytest.raises(KeyboardInterrupt):
+        cut.fit()
+    run.resume(str(tmp_path / "cut"))
+    one, two = (torch.load(folder / "last.pt", weights_only=True) for folder in (whole, tmp_path / "cut"))
+    assert one["next_epoch"] == two["next_epoch"] == 4
+    assert one["ended_by"] == two["ended_by"] == "the widths have been stable for 2 epochs"
+    of_one, of_two = (state["callbacks"]["Bilevel"]["choice"] for state in (one, two))
+    assert of_one.pop("widths").equal(of_two.pop("widths"))
+    assert of_one == of_two == {"changed": 0.0, "n_stable": 2, "has_moved": True}
 
 
 def test_the_epoch_that_ends_a_search_is_validated_and_the_run_complete(

@@ -157,9 +157,11 @@ def test_markdown_text_cannot_break_the_table() -> None:
 
 def test_a_line_break_or_a_link_in_a_text_stays_in_its_cell() -> None:
     assert markdown_text("one\ntwo | three\n") == r"one two \| three"
-    assert markdown_text("![p](q) [0, 1]") == r"!\[p](q) \[0, 1]"
+    assert markdown_text("![p](q) [0, 1]") == r"!\[p\](q) \[0, 1\]"
     assert markdown_text("[0, 1]") == "[0, 1]"
+    assert markdown_text("a] b") == r"a\] b"
     assert latex_text("one\ntwo\n") == "one two"
+    assert latex_text("\n[a] b") == "{}[a] b"
     assert latex_text("[a] x | Δ < 1 > 0") == r"{}[a] x $|$ $\Delta$ $<$ 1 $>$ 0"
     assert latex_text("*a ± b × c") == r"{}*a $\pm$ b $\times$ c"
 

@@ -118,8 +118,8 @@ def test_the_picker_finds_who_needs_width(changes: dict[str, Any], seed: int, tm
     assert rare < 0.2
 
 
-def test_with_uniform_gates_to_the_end_nothing_is_found(tmp_path: Path) -> None:
-    """The control of the gates: the same weights and mixtures, and a picker that rests prefers what it did before."""
+def test_with_uniform_gates_to_the_end_the_preference_is_that_of_the_start(tmp_path: Path) -> None:
+    """The control: the same weights and mixtures. Uniform gates teach a picker nothing, so all users stay wide."""
     write_world(tmp_path)
     rests = {"adae_warmup": SEARCH["epochs"] - 1, "adae_every": 10**6}
     before = chance_of_wide(start(tmp_path, "before", **SEARCH, seed=1))

@@ -117,7 +117,7 @@ def _spread_of_base(evidence: Evidence) -> str:
 
 def reading(evidence: Evidence) -> str:
     """How figures are to be read."""
-    level = f"p below .05 is called {BETTER} or {WORSE}, anything else {ALIKE}, which a few seeds may be too few for"
+    level = f"p below .05 is called {BETTER} or {WORSE}, anything else {ALIKE}, with few seeds no sign of equality"
     return (
         f"Figures are means over the finished seeds, ± the standard deviation (n - 1). Δ is the difference to the "
         f"{BASE} ({evidence.base}), or of a control to its point, paired by user and seed, with a 95 % interval by "

@@ -50,9 +50,10 @@ def lone_problems(key: str, values: Sequence[Any]) -> list[str]:
     if key == "model":
         unknown = [value for value in values if value not in list(PARAMS)]
         return [f"model: unknown model {value!r}{nearest(value, PARAMS)}" for value in unknown]
-    owners = [cls for cls in (RunParams, *PARAMS.values(), DataParams) if key in set(cls.keys())]
+    classes: list[type[Params]] = [RunParams, *PARAMS.values(), DataParams]
+    owners = [cls for cls in classes if key in set(cls.keys())]
     if not owners:
-        known = {name for cls in (RunParams, DataParams, *PARAMS.values()) for name in cls.keys()}
+        known = set().union(*(cls.keys() for cls in classes))
         return [f"{key}: unknown key of any model{nearest(key, known)}"]
     of_values = [[_own_problems(cls, key, value) for cls in owners] for value in values]
     return [text for of_owners in of_values if all(of_owners) for text in of_owners[0]]

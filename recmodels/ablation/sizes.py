@@ -20,7 +20,7 @@ def sized_lines(evidence: Evidence) -> list[Line]:
     lines = [line for line in evidence.lines if line.runs and line.name == line.point.name]
     lines = [line for line in lines if None not in map(_size, line.runs)]
     sizes = [_stored(line) for line in lines]
-    return lines if sizes and max(sizes) >= _APART * min(sizes) else []
+    return lines if sizes and max(sizes) > 0 and max(sizes) >= _APART * min(sizes) else []
 
 
 def size_frame(evidence: Evidence) -> pd.DataFrame:

@@ -3,15 +3,18 @@
 import argparse
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recmodels.commands.options import OptionParser, first_word, limit_threads, misspelled, positive, require_optuna
 from recmodels.errors import TrainingError
 from recmodels.layers import parse_argv
 from recmodels.params import raise_all
+
+if TYPE_CHECKING:
+    from recmodels.ablation.points import Plan
 
 _USAGE = """\
 usage: recmodels ablate NAME_OR_FILE [--seeds=N] [--points=NAME ...] [--jobs=J] [--report] [--KEY=VALUE ...]
@@ -62,7 +65,7 @@ def run(arguments: Sequence[str]) -> str:
 
     Raises:
         UserError: an option, a key or the file is wrong, the folder is of something else, or Optuna is missing.
-        TrainingError: the processes ended before their time.
+        TrainingError: the processes ended before their time, or no run has a result.
     """
     if not arguments or "-h" in arguments or "--help" in arguments:
         return _USAGE
@@ -99,32 +102,48 @@ def _share_cores(options: argparse.Namespace) -> None:
 
 
 def _ablate(path: str, options: argparse.Namespace, overrides: dict[str, Any]) -> str:
-    from recmodels.ablation.ablate import Work, ablate, failed_trials  # here, so that --help answers at once
-    from recmodels.ablation.ablation_file import load_ablation
+    from recmodels.ablation.ablation_file import load_ablation  # here, so that --help answers at once
     from recmodels.ablation.evidence import base_point
-    from recmodels.ablation.points import chosen_points, finished_runs, make_plan
+    from recmodels.ablation.points import chosen_points, make_plan
     from recmodels.ablation.report import write_report
-    from recmodels.ablation.table import TABLE, write_table
-    from recmodels.experiments.session import remarks
 
     name, points = load_ablation(path, overrides, options.seeds)
     points = chosen_points(points, options.points)
     base_point(points, options.base)
     plan = make_plan(name, points)
-    folder = Path(options.out) if options.out else None
-    if options.report:
-        raise_all("--report", [] if plan.folder.is_dir() else [f"no runs in {plan.folder}; leave it out to run them"])
-        return f"wrote {write_report(plan, folder, options.base)}, and beside it Markdown, CSV, LaTeX and pictures"
-    for point in points:
-        for remark in remarks(point.resolved):
-            print(f"point {point.name}: {remark}")  # noqa: T201
+    if not options.report:
+        return _run(plan, options)
+    raise_all("--report", [] if plan.folder.is_dir() else [f"no runs in {plan.folder}; leave it out to run them"])
+    return f"wrote {write_report(plan, _out(options), options.base)}, and beside it Markdown, CSV, LaTeX and pictures"
+
+
+def _run(plan: "Plan", options: argparse.Namespace) -> str:
+    from recmodels.ablation.ablate import Work, ablate, failed_trials
+    from recmodels.ablation.points import finished_runs
+    from recmodels.ablation.report import write_report
+    from recmodels.ablation.table import TABLE, write_table
+
+    print("".join(_remarks(plan)), end="", flush=True)  # noqa: T201
     retried = failed_trials(plan) if options.retry_failed else frozenset()
     try:
         ablate(Work(plan, retried), options.jobs, partial(print, flush=True))  # noqa: T203
     finally:
         text = write_table(plan)
-    page = write_report(plan, folder, options.base)
+    page = write_report(plan, _out(options), options.base)
     after = [f"this table:   {plan.folder / TABLE}", f"report:       {page}"]
     if not any(finished_runs(plan).values()):
         raise TrainingError("\n".join(["no run has a result", text, *after, "--retry-failed runs them once more"]))
     return "\n".join(["", text, *after, f"full tables:  recmodels report {shlex.quote(str(plan.folder))}"])
+
+
+def _remarks(plan: "Plan") -> Iterator[str]:
+    """What can hardly be meant of the points whose values the file gives, a line each."""
+    from recmodels.experiments.session import remarks
+
+    for point in plan.points:
+        if point.control_of is None and point.compact is None:
+            yield from (f"point {point.name}: {remark}\n" for remark in remarks(point.resolved))
+
+
+def _out(options: argparse.Namespace) -> Path | None:
+    return Path(options.out) if options.out else None

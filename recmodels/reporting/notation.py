@@ -23,14 +23,16 @@ def signed(value: float) -> str:
 
 def markdown_text(text: str) -> str:
     """A text that Markdown shows as it is, in a cell too; a line break becomes a space."""
-    special = "|*<`[" if "](" in text else "|*<`"  # a bracket alone is no link
+    makes_link = "](" in text or text.count("[") != text.count("]")  # brackets in pairs are none, in a caption neither
+    special = "|*<`[]" if makes_link else "|*<`"
     return "".join(f"\\{sign}" if sign in special else sign for sign in _line(text))
 
 
 def latex_text(text: str) -> str:
     """A text that LaTeX shows as it is, in a cell too; a line break becomes a space."""
-    kept = "{}" if text.startswith(("[", "*")) else ""  # else the argument of the line end before it
-    return kept + "".join(_TEX.get(sign, sign) for sign in _line(text))
+    line = _line(text)
+    kept = "{}" if line.startswith(("[", "*")) else ""  # else the argument of the line end before it
+    return kept + "".join(_TEX.get(sign, sign) for sign in line)
 
 
 def _line(text: str) -> str:

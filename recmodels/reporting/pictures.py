@@ -122,9 +122,11 @@ def draw_curves(curves: Sequence[Curve], y_label: str, path: Path) -> None:
     axes.set_ylabel(y_label)
     axes.xaxis.get_major_locator().set_params(integer=True)
     place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
-    legend = axes.legend(lines.values(), map(_drawn, lines), fontsize=8, frameon=False, **place)
-    for text in legend.get_texts():
+    # Named after it is made, because a legend leaves out labels that begin with an underscore.
+    legend = axes.legend(lines.values(), map(str, range(len(lines))), fontsize=8, frameon=False, **place)
+    for text, name in zip(legend.get_texts(), lines, strict=True):
         text.set_parse_math(False)
+        text.set_text(_drawn(name))
     save_png(figure, path)
 
 
@@ -161,7 +163,7 @@ def draw_intervals(intervals: Sequence[Interval], x_label: str, path: Path) -> N
 
 
 def _drawn(name: str) -> str:
-    """A name without full-width forms, which the font lacks."""
+    """A name with plain letters for full-width ones and other compatible forms, which the font lacks."""
     return unicodedata.normalize("NFKC", name)
 
 

@@ -72,8 +72,7 @@ class Bilevel(Callback):
         self._generator = torch.Generator()
         self._losses: list[Tensor] = []
         self._start = table_of(model).preferred_widths().cpu()
-        self._choice: Choice | None = None  # of the last epoch that counts
-        self._now: Choice | None = None
+        self._choice: Choice | None = None  # after the last epoch
 
     def on_epoch_start(self, trainer: "Trainer", epoch: int) -> None:
         """Starts the epoch's batches of held-out interactions; a second try of it from where the first began."""
@@ -155,9 +154,9 @@ class Bilevel(Callback):
 
     def reason_to_end(self, trainer: "Trainer") -> str:
         """That the choice has been stable for long enough, counted from where it first left its start."""
-        self._now = self._choice_of(table_of(trainer.model).preferred_widths().cpu())
-        is_stable = self.p.adae_stable_epochs and self._now.n_stable >= self.p.adae_stable_epochs
-        return f"the widths have been stable for {self._now.n_stable} epochs" if is_stable else ""
+        self._choice = now = self._choice_of(table_of(trainer.model).preferred_widths().cpu())
+        is_stable = self.p.adae_stable_epochs and now.n_stable >= self.p.adae_stable_epochs
+        return f"the widths have been stable for {now.n_stable} epochs" if is_stable else ""
 
     def _choice_of(self, widths: Tensor) -> Choice:
         """Where the choice stands; an epoch without a step of the picker says nothing of how stable it is."""
@@ -170,9 +169,8 @@ class Bilevel(Callback):
         return Choice(widths, changed, n_stable, has_moved)
 
     def on_epoch_end(self, trainer: "Trainer", log: EpochLog) -> None:
-        """The epoch counts: logs where the choice stands."""
-        self._choice = self._now
-        assert self._choice is not None  # asked for before
+        """Logs where the choice stands."""
+        assert self._choice is not None  # made before the validation
         widths, changed = self._choice.widths, self._choice.changed
         log.values |= {"picker/mean_width": float(widths.float().mean()), "picker/changed": changed}
         log.values["picker/parameters"] = float(widths.sum())

@@ -104,7 +104,7 @@ class Trainer(ValidatingTrainer):
         self._notify("on_epoch_trained", self, epoch)
         log = EpochLog(epoch, values | self.model.report() | {"learning_rate": self.learning_rate})
         log.values["seconds"] = time.perf_counter() - started
-        self.ended_by = next(filter(None, (callback.reason_to_end(self) for callback in self.callbacks)), "")
+        self.ended_by = "; ".join(filter(None, [callback.reason_to_end(self) for callback in self.callbacks]))
         is_validated = valid_data is not None and (bool(self.ended_by) or self._validates(epoch))
         stop = is_validated and self._validate(valid_data, log)
         log.is_best = log.is_best or valid_data is None
