@@ -14,7 +14,8 @@ h1{font-size:1.6em}h2{font-size:1.2em;margin-top:2em}p{max-width:52em}.wide{over
 table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums}
 th,td{padding:.25em .7em;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}
 th{cursor:pointer;position:sticky;top:0;background:#fff;white-space:nowrap}th.number,td.number{text-align:right}
-td.number{white-space:nowrap}td:last-child:not(.number){min-width:16em}tr.on td{background:#fff3d6}
+td:not(:first-child):not(:last-child),td.number{white-space:nowrap}
+td:last-child:not(.number){min-width:16em}tr.on td{background:#fff3d6}
 th[aria-sort=ascending]::after{content:" ▲"}
 th[aria-sort=descending]::after{content:" ▼"}svg{width:100%;max-width:900px;font-size:11px;display:block}
 .grid{stroke:#e4e4e4}.axis{fill:none;stroke:#555}.run.on>path{stroke-width:4}.run.off{display:none}
