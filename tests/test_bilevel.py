@@ -15,7 +15,7 @@ from recmodels.errors import ParamError
 from recmodels.experiments import run
 from recmodels.experiments.report import test_frequency as frequency_of_test
 from recmodels.experiments.session import resolve_train
-from recmodels.training.bilevel import Bilevel, mean_size, spread, table_of
+from recmodels.training.bilevel import Bilevel, Choice, mean_size, spread, table_of
 from recmodels.training.callbacks import Callback, Step
 from tests.runs import Started, options, same_state, start
 
@@ -206,9 +206,9 @@ def test_a_search_cut_while_its_choice_is_stable_ends_where_an_undisturbed_one_d
     one, two = (torch.load(folder / "last.pt", weights_only=True) for folder in (whole, tmp_path / "cut"))
     assert one["next_epoch"] == two["next_epoch"] == 4
     assert one["ended_by"] == two["ended_by"] == "the widths have been stable for 2 epochs"
-    of_one, of_two = (state["callbacks"]["Bilevel"]["choice"] for state in (one, two))
-    assert of_one.pop("widths").equal(of_two.pop("widths"))
-    assert of_one == of_two == {"changed": 0.0, "n_stable": 2, "has_moved": True}
+    of_one, of_two = (Choice(**state["callbacks"]["Bilevel"]["choice"]) for state in (one, two))
+    assert of_one.widths.equal(of_two.widths)
+    assert of_one[1:] == of_two[1:] == (0.0, 2, True)  # changed, stable epochs, has moved
 
 
 def test_the_epoch_that_ends_a_search_is_validated_and_the_run_complete(

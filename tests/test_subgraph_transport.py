@@ -236,11 +236,6 @@ def test_the_keys_arrive_where_they_belong(solver: str, outer: int, inner: int) 
         ({"ot_centers": [5, 1]}, "ot_centers", r"at least 2 centers, .* got \[5, 1\]"),
         ({"ot_centers": 1, "ot_sides": "joint"}, "ot_centers", r"at least 2 centers, .* got \[1\]"),
         ({"ot_threshold": 1.0, "ot_threshold_scope": "batch"}, "ot_threshold", "must be < 1, got 1.0"),
-        (
-            {"ot_reach2_weights": "count", "ot_structure": "reach2", "ot_cost": "exp_cosine", "ot_share": 0.0},
-            "ot_reach2_weights",
-            "count has no effect",
-        ),
         ({"ot_negatives": []}, "ot_negatives", "must name view_a, view_b or both"),
         ({"ot_negatives": ["view_a", "view_a"]}, "ot_negatives", "once each"),
         ({"ot_cost": "cosin"}, "ot_cost", "did you mean 'cosine'"),

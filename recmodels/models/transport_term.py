@@ -150,7 +150,7 @@ class TransportParams(Params):
     def _sampling_problems(self) -> list[str]:
         """Settings of sampler, sampled graph and structure that do not go together."""
         is_reach2, is_cluster = self.ot_sample_graph == "reach2", self.ot_sampler == "cluster"
-        reads_count = is_reach2 or (self.ot_structure == "reach2" and self.ot_cost != "cosine" and self.ot_share > 0)
+        reads_count = is_reach2 or (self.ot_structure == "reach2" and self.ot_cost != "cosine")
         found = []
         if is_cluster and is_reach2:
             found.append("ot_sample_graph: ot_sampler: cluster reads no graph, got reach2; choose adjacency")
@@ -159,7 +159,7 @@ class TransportParams(Params):
         if self.ot_reach2_weights == "count" and not reads_count:
             found.append(
                 "ot_reach2_weights: count has no effect without ot_sample_graph: reach2, or ot_structure: reach2 and "
-                "an exponential cost (for cosine one path is as near as many) and ot_share > 0; choose binary"
+                "an exponential cost (for cosine one path is as near as many); choose binary"
             )
         if (is_reach2 or is_cluster) and self.ot_share > 0 and self.ot_structure == "adjacency":
             found.append(
