@@ -109,6 +109,25 @@ def test_a_failed_save_changes_nothing(tmp_path, monkeypatch, step):
     assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
 
 
+@pytest.mark.parametrize(("inner", "outer"), [(KeyboardInterrupt, KeyboardInterrupt), (ValueError, RuntimeError)])
+def test_an_interruption_is_one_whatever_torch_makes_of_it(tmp_path, monkeypatch, inner, outer):
+    path = tmp_path / "last.pt"
+    save(path, {"x": 1})
+
+    def interrupted(payload, file):
+        try:
+            raise inner
+        except inner:
+            raise RuntimeError("unexpected pos 64 vs 0")
+
+    monkeypatch.setattr(torch, "save", interrupted)
+    with pytest.raises(outer):
+        save(path, {"x": 2})
+    monkeypatch.undo()
+    assert load(path, None) == {"x": 1}
+    assert [found.name for found in tmp_path.iterdir()] == ["last.pt"]
+
+
 def test_a_kill_between_the_two_replacements_is_mended_by_the_next_save(tmp_path):
     path = tmp_path / "last.pt"
     save(path, {"n": 0})

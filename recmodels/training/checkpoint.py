@@ -136,7 +136,14 @@ def _plain(value: Any, where: str) -> Any:
 
 def _write(path: Path, payload: dict[str, Any]) -> None:
     with path.open("wb") as file:
-        torch.save(payload, file)
+        try:
+            torch.save(payload, file)
+        except (
+            RuntimeError
+        ) as error:  # torch closes its archive when it is interrupted, and then complains of half of one
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            raise
         file.flush()
         os.fsync(file.fileno())
 
