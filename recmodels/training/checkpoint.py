@@ -138,10 +138,8 @@ def _write(path: Path, payload: dict[str, Any]) -> None:
     with path.open("wb") as file:
         try:
             torch.save(payload, file)
-        except (
-            RuntimeError
-        ) as error:  # torch closes its archive when it is interrupted, and then complains of half of one
-            if isinstance(error.__context__, KeyboardInterrupt):
+        except RuntimeError as error:
+            if isinstance(error.__context__, KeyboardInterrupt):  # behind torch's complaint about half an archive
                 raise KeyboardInterrupt from None
             raise
         file.flush()
