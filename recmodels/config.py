@@ -21,7 +21,17 @@ from recmodels.run_params import RunParams
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-__all__ = ["COMMAND_LINE", "Resolved", "outer_layers", "parse_argv", "properties_root", "read_layers", "resolve"]
+__all__ = [
+    "COMMAND_LINE",
+    "POINT",
+    "Resolved",
+    "outer_layers",
+    "parse_argv",
+    "properties_root",
+    "read_layers",
+    "resolve",
+    "unknown_key_problems",
+]
 
 COMMAND_LINE, POINT = "command line", ""  # as an origin; of an ablation's point, which its messages name already
 
@@ -114,7 +124,7 @@ def read_layers(outer: Sequence[Layer], models: Mapping[str, type[Params]]) -> t
     values, origin = merge([*inner, *outer])
     for name in ("model", "dataset"):
         values.pop(name, None)
-    found += _key_problems(values, *chosen, models)
+    found += unknown_key_problems(values, chosen[0], models)
     parts, more = _read_parts(values, models.get(chosen[0]))
     problems += [_with_origin(text, origin) for text in dict.fromkeys(found + more)]
     return (None, problems) if problems else (_resolved(chosen, parts, origin), [])
@@ -205,8 +215,8 @@ def _part(layer: Layer, keys: Set[str]) -> Layer:
     return Layer(layer.name, {key: value for key, value in layer.values.items() if key in keys})
 
 
-def _key_problems(values: Mapping[str, Any], model: str, dataset: str, models: Mapping[str, type[Params]]) -> list[str]:
-    """Keys that nobody here reads; with an unknown model, any model's keys pass."""
+def unknown_key_problems(values: Mapping[str, Any], model: str, models: Mapping[str, type[Params]]) -> list[str]:
+    """Keys that nobody here reads; with an unknown model, such as "", any model's keys pass."""
     shared = {*RunParams.keys(), *DataParams.keys()}
     own = shared.union(*(models[name].keys() for name in ([model] if model in models else models)))
     problems = []

@@ -108,6 +108,18 @@ def start(root: Path, name: str = "run", **overrides: Any) -> Started:
     return Started(session, make_trainer(session, folder))
 
 
+class StopAt(Callback):
+    """Cuts a run at the start of an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_epoch_start(self, trainer: object, epoch: int) -> None:
+        """Ends it as ctrl-c does."""
+        if epoch == self.epoch:
+            raise KeyboardInterrupt
+
+
 class Recorder(Callback):
     """Keeps what every step and every epoch showed.
 

@@ -328,13 +328,18 @@ def test_the_table_of_an_unfinished_study_says_what_is_left(tmp_path: Path) -> N
     assert rows[3].startswith("| deep | 0 of 2 | – | – | .2500 | – | 2 waiting |")
 
 
+def given_to_a_file(root: Path) -> list[str]:
+    """Keys for one short epoch, without those that the points decide."""
+    words = arguments(root, model="LightGCN", epochs=1)
+    return [word for word in words if "model=" not in word and not word.startswith("--learning_rate=")]
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_the_command_runs_a_file_to_its_table_and_a_report_reads_its_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("points.yaml").write_text("base: {model: LightGCN}\npoints: {a: {}, wild: {learning_rate: 1e30}}\n")
-    given = [word for word in arguments(tmp_path, model="LightGCN", epochs=1) if "model=" not in word]
-    given = [word for word in given if not word.startswith("--learning_rate=")]
+    given = given_to_a_file(tmp_path)
     assert cli.main(["ablate", "points.yaml", "--seeds", "2", *given]) == 0
     out = capsys.readouterr().out
     folder = tmp_path / "runs" / "points-planted"
@@ -359,8 +364,7 @@ def test_a_key_that_nothing_reads_is_said_and_an_ablation_without_any_result_is_
 ) -> None:
     wild = "{learning_rate: 1e30, table: adaptive, adae_dims: [2, 4], adae_picker: twin}"
     Path("points.yaml").write_text(f"base: {{model: LightGCN}}\npoints: {{wild: {wild}}}\n")
-    given = [word for word in arguments(tmp_path, model="LightGCN", epochs=1) if "model=" not in word]
-    given = [word for word in given if not word.startswith("--learning_rate=")]
+    given = given_to_a_file(tmp_path)
     assert cli.main(["ablate", "points.yaml", *given]) == 1
     said = capsys.readouterr()
     assert "point wild: given, but nothing reads it at these values: adae_picker; " in said.out

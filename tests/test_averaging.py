@@ -16,7 +16,7 @@ from recmodels.training import checkpoint
 from recmodels.training.averaging import WeightAverage
 from recmodels.training.callbacks import Callback, EpochLog, Step
 from recmodels.training.trainer import Trainer
-from tests.runs import Recorder, Started, options, same_state, start
+from tests.runs import Recorder, Started, StopAt, options, same_state, start
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 DECAY = 0.8
@@ -98,19 +98,11 @@ def test_a_rollback_returns_to_the_weights_and_the_average_of_the_last_epoch(tmp
     assert_close(rolled, undisturbed, atol=1e-6, rtol=1e-6)
 
 
-class Break(Callback):
-    """Ends the process, as it were, after epoch 1."""
-
-    def on_epoch_start(self, trainer: Trainer, epoch: int) -> None:
-        if epoch == 2:
-            raise KeyboardInterrupt
-
-
 def test_a_resumed_run_has_the_weights_of_an_undisturbed_one(tmp_path: Path) -> None:
     settings = options(tmp_path, epochs=4, weight_average=DECAY)  # NCL_OT: its prototypes see the average
     whole = run.train(resolve_train(settings), str(tmp_path / "whole"))
     with pytest.raises(KeyboardInterrupt):
-        run.train(resolve_train(settings), str(tmp_path / "broken"), [Break()])
+        run.train(resolve_train(settings), str(tmp_path / "broken"), [StopAt(2)])
     broken = run.resume(str(tmp_path / "broken"))
     for name in ("last.pt", "checkpoint.pt"):
         one, other = (checkpoint.load(folder / name, None) for folder in (whole, broken))

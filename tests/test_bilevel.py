@@ -17,7 +17,7 @@ from recmodels.experiments.report import test_frequency as frequency_of_test
 from recmodels.experiments.session import resolve_train
 from recmodels.training.bilevel import Bilevel, Choice, mean_size, spread, table_of
 from recmodels.training.callbacks import Callback, Step
-from tests.runs import Started, options, same_state, start
+from tests.runs import Started, StopAt, options, same_state, start
 
 SEARCH: dict[str, Any] = {
     "model": "LightGCN",
@@ -146,18 +146,6 @@ def test_the_regularizer_reaches_the_candidates(tmp_path: Path) -> None:
     model.calculate_loss(interaction).backward()
     for weight in (w for side in table_of(model).sides for w in side.candidates.weights):
         assert weight.grad.abs().sum() > 1e-4
-
-
-class StopAt(Callback):
-    """Cuts a run at the start of an epoch."""
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def on_epoch_start(self, trainer: object, epoch: int) -> None:
-        """Ends it as ctrl-c does."""
-        if epoch == self.epoch:
-            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from recmodels.records import Batch, Encoding
 from recmodels.training import checkpoint
 from recmodels.training.callbacks import Callback, Step
 from recmodels.training.trainer import Trainer
-from tests.runs import Recorder, Started, arguments, same_state, start
+from tests.runs import Recorder, Started, StopAt, arguments, same_state, start
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 BAD_EPOCH = 2
@@ -255,17 +255,6 @@ def test_rollback_is_bounded_and_keeps_the_checkpoint(tmp_path: Path) -> None:
     assert checkpoint.load(tmp_path / "run" / "last.pt", None)["next_epoch"] == BAD_EPOCH
 
 
-class Interrupt(Callback):
-    """Stops the process's work at the start of an epoch."""
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def on_epoch_start(self, trainer: Trainer, epoch: int) -> None:
-        if epoch == self.epoch:
-            raise KeyboardInterrupt
-
-
 def test_a_run_resumed_after_a_rollback_equals_the_undisturbed_one(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"epochs": 5, "guard_nonfinite": "rollback"}
     whole = start(tmp_path, "whole", **settings)
@@ -274,7 +263,7 @@ def test_a_run_resumed_after_a_rollback_equals_the_undisturbed_one(tmp_path: Pat
     whole.fit()
     first = start(tmp_path, "halves", **settings)
     poison_above(first, 0.006)
-    first.watch(Interrupt(3))
+    first.watch(StopAt(3))
     with pytest.raises(KeyboardInterrupt):
         first.fit()
     second = start(tmp_path, "halves", **settings)

@@ -135,7 +135,7 @@ def _resolve(below: list[Layer], own: dict[str, Any]) -> tuple[Resolved | None, 
 
 def _control_problems(name: str, drafts: Mapping[str, Draft]) -> Iterator[str]:
     """What is wrong with a point as a control."""
-    overrides, more = drafts[name].overrides, drafts[name].more
+    overrides, more, _ = drafts[name]
     if "control_of" not in more:
         return
     of = more["control_of"]

@@ -47,7 +47,7 @@ def compact_of(draft: Draft) -> Compact | None:
 
 def compact_problems(name: str, drafts: Mapping[str, Draft], resolved: Mapping[str, Resolved]) -> Iterator[str]:
     """What is wrong with a point as one that is made from another one."""
-    overrides, more = drafts[name].overrides, drafts[name].more
+    overrides, more, _ = drafts[name]
     of, prune = more.get("compact_of"), more.get("prune")
     if prune is not None and (isinstance(prune, bool) or not isinstance(prune, (int, float)) or not 0 < prune < 1):
         yield f"prune: expected a share between 0 and 1, both excluded, got {prune!r}"

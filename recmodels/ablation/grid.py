@@ -23,8 +23,7 @@ def expand(grid: Any) -> tuple[dict[str, dict[str, Any]], list[str]]:
         keys and values are checked one by one.
     """
     if not isinstance(grid, dict) or not grid:
-        problem = f"grid: expected keys with lists of values, such as {{n_layers: [2, 3]}}, got {grid!r}"
-        return {}, [problem]
+        return {}, [f"grid: expected keys with lists of values, such as {{n_layers: [2, 3]}}, got {grid!r}"]
     named = {name: axes for name, axes in grid.items() if isinstance(axes, dict)}
     plain = {key: values for key, values in grid.items() if key not in named}
     points, problems = dict[str, dict[str, Any]](), list[str]()

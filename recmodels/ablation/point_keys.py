@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from recmodels.config import unknown_key_problems
 from recmodels.data_params import DataParams
 from recmodels.experiments.session import PARAMS
 from recmodels.params import Params
@@ -53,8 +54,8 @@ def lone_problems(key: str, values: Sequence[Any]) -> list[str]:
     classes: list[type[Params]] = [RunParams, *PARAMS.values(), DataParams]
     owners = [cls for cls in classes if key in set(cls.keys())]
     if not owners:
-        known = set().union(*(cls.keys() for cls in classes))
-        return [f"{key}: unknown key of any model{nearest(key, known)}"]
+        found = [text for value in values for text in unknown_key_problems({key: value}, "", PARAMS)]
+        return list(dict.fromkeys(found))
     of_values = [[_own_problems(cls, key, value) for cls in owners] for value in values]
     return [text for of_owners in of_values if all(of_owners) for text in of_owners[0]]
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from recmodels.config import Resolved, resolve
-from recmodels.data.split import interactions
 from recmodels.data_params import DataParams
 from recmodels.errors import ParamError
 from recmodels.experiments.folder import CONFIG
@@ -136,11 +135,8 @@ def _resolved(run_dir: str, chosen: Mapping[str, Any], overrides: Mapping[str, A
 
 def _whole_graph(session: Session) -> BipartiteGraph:
     """The graph of all training interactions, those that the search held out included."""
-    held, model = session.held_out, session.model
-    assert held is not None  # of a search
-    users, items = (torch.from_numpy(ids) for ids in interactions(session.splits.train))
-    users, items = torch.cat([users, held.users]), torch.cat([items, held.items])
-    return BipartiteGraph.from_interactions(users, items, model.n_users, model.n_items)
+    users, items = (torch.from_numpy(ids) for ids in session.training_interactions())
+    return BipartiteGraph.from_interactions(users, items, session.model.n_users, session.model.n_items)
 
 
 def _n_parameters(resolved: Resolved, graph: BipartiteGraph) -> int:

@@ -12,7 +12,7 @@ import psutil
 
 import recmodels
 from recmodels.data.evaluation import ItemHits
-from recmodels.data.split import interactions, raw_items, raw_users
+from recmodels.data.split import raw_items, raw_users
 from recmodels.experiments.folder import FREQUENCY, USERS
 from recmodels.experiments.hardware import hardware
 from recmodels.experiments.session import Session
@@ -152,10 +152,7 @@ def test_frequency(session: Session, hits: ItemHits) -> dict[str, np.ndarray]:
         the padding `item` unicode, `n_train`, `n_test` and, for each list length k, `hits@k`, all int64.
     """
     data, tested = session.splits.dataset, session.splits.test.uid_list.numpy()
-    users, items = interactions(session.splits.train)
-    if session.held_out is not None:  # frequent is who is frequent in all of training
-        users = np.concatenate([users, session.held_out.users.numpy()])
-        items = np.concatenate([items, session.held_out.items.numpy()])
+    users, items = session.training_interactions()  # frequent is who is frequent in all of training
     by_user, by_item = np.bincount(users, minlength=data.user_num), np.bincount(items, minlength=data.item_num)
     names = {"user": raw_users(data)[tested].astype(np.str_), "item": raw_items(data)[1:].astype(np.str_)}
     counts = {"user_n_train": by_user[tested], "n_train": by_item[1:], "n_test": hits.n_tested[1:]}

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from recmodels.compat import RecboleConfig
@@ -14,7 +15,7 @@ from recmodels.config import COMMAND_LINE, POINT, Resolved, resolve
 from recmodels.data.checks import check_topk
 from recmodels.data.hold_out import HeldOut, hold_out
 from recmodels.data.loading import load_dataset
-from recmodels.data.split import Splits, split
+from recmodels.data.split import Splits, interactions, split
 from recmodels.errors import ParamError
 from recmodels.experiments.folder import CONFIG, existing_run_folder
 from recmodels.models import FILTERS, MODELS
@@ -59,6 +60,14 @@ class Session:
     model: Any
     held_out: HeldOut | None = None
 
+    def training_interactions(self) -> tuple[np.ndarray, np.ndarray]:
+        """Users and items, int64 ids, of all of training, those that a search holds out included."""
+        users, items = interactions(self.splits.train)
+        if self.held_out is None:
+            return users, items
+        held = self.held_out
+        return np.concatenate([users, held.users.numpy()]), np.concatenate([items, held.items.numpy()])
+
     @property
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must agree with: model, data, and every value that decides a number."""
@@ -95,7 +104,7 @@ def _short(value: Any) -> Any:  # noqa: ANN401
 
 def remarks(resolved: Resolved) -> list[str]:
     """What is allowed and can hardly be meant, such as a key of a command line, or of a point, that nothing reads."""
-    found = resolved.params.remarks(resolved.run.epochs) if resolved.model in MODELS else []
+    found = resolved.params.remarks(resolved.run.epochs)
     inert = _inert(resolved)
     unread = sorted(key for key, layer in resolved.origin.items() if layer in _TYPED and key in inert)
     if unread:
