@@ -41,14 +41,31 @@ def test_the_other_parts_and_their_histories_stay(tmp_path: Path) -> None:
     assert len(interactions(whole.train)[0]) > len(interactions(rest.train)[0])
 
 
-def test_held_out_interactions_are_no_negatives(tmp_path: Path) -> None:
+def test_the_weights_are_not_told_by_their_negatives_what_is_held_out(tmp_path: Path) -> None:
+    """Held-out items are drawn as often as any other that is not in the loader's own part."""
+    whole, rest, held = _held(tmp_path, share=0.4)
+    kept, taken = _pairs(*interactions(rest.train)), _pairs(held.users.numpy(), held.items.numpy())
+    np.random.seed(0)  # noqa: NPY002  (RecBole's sampler draws from it)
+    drawn: list[tuple[int, int]] = []
+    for _ in range(20):
+        for batch in rest.train:
+            drawn += zip(batch["user_id"].tolist(), batch["neg_item_id"].tolist(), strict=True)
+    assert not kept & set(drawn)
+    users, items = np.unique(held.users.numpy()), whole.dataset.item_num - 1
+    # What a user may be given is all but what is kept; each of it is as likely.
+    n_kept = {user: sum(of == user for of, _ in kept) for user in users.tolist()}
+    n_held = {user: sum(of == user for of, _ in taken) for user in users.tolist()}
+    of_users = [user for user, _ in drawn if user in n_held]
+    expected = sum(n_held[user] / (items - n_kept[user]) for user in of_users)
+    assert sum(pair in taken for pair in drawn) == pytest.approx(expected, rel=0.1)
+
+
+def test_held_out_interactions_are_no_negatives_of_the_picker(tmp_path: Path) -> None:
     _, rest, held = _held(tmp_path)
     met = _pairs(*interactions(rest.train)) | _pairs(held.users.numpy(), held.items.numpy())
     np.random.seed(0)  # noqa: NPY002  (RecBole's sampler draws from it)
     drawn = held.negatives.sample_by_user_ids(held.users.numpy(), held.items.numpy(), 20)
     assert not met & _pairs(np.tile(held.users.numpy(), 20), drawn.numpy())
-    for batch in rest.train:
-        assert not met & _pairs(np.asarray(batch["user_id"]), np.asarray(batch["neg_item_id"]))
 
 
 def test_they_follow_the_generator(tmp_path: Path) -> None:

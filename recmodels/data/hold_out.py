@@ -28,8 +28,9 @@ class HeldOut(NamedTuple):
 def hold_out(config: RecboleConfig, splits: Splits, share: float, generator: torch.Generator) -> tuple[Splits, HeldOut]:
     """Takes a share of the training interactions out of the training part, each with the same probability.
 
-    Only the training loader and the data set behind it change: negatives and evaluation still leave out all that a user
-    has met, and valid and test are what they were.
+    Only the training loader and the data set behind it change. Its negatives may be held-out items, since a model that
+    is spared them can tell them from those that nobody met. Those of the held-out interactions, and evaluation, leave
+    out all that a user has met; valid and test are what they were.
 
     Args:
         config: of the loaders.
@@ -51,5 +52,5 @@ def hold_out(config: RecboleConfig, splits: Splits, share: float, generator: tor
     held, kept = order[:n_held].sort().values, order[n_held:].sort().values
     whole, negatives = splits.train.dataset, splits.train.negatives
     rest = whole.copy(whole.inter_feat[kept])
-    train = type(splits.train)(config, rest, negatives, shuffle=bool(config["shuffle"]))
+    train = type(splits.train)(config, rest, negatives.beside(rest), shuffle=bool(config["shuffle"]))
     return splits._replace(train=train), HeldOut(users[held], items[held], negatives)

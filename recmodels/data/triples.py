@@ -73,10 +73,14 @@ class NegativeItems:
     """
 
     def __init__(self, sampler: AbstractSampler, train: Dataset) -> None:
-        self._draw, self._n_items = sampler.sampling, train.item_num
+        self._sampler, self._n_items = sampler, train.item_num
         users, items = (np.asarray(train.inter_feat[f], dtype=np.int64) for f in (train.uid_field, train.iid_field))
         met = np.append(np.unique(self._pair(users, items)), np.iinfo(np.int64).max)  # the last ends every search
         self._met = torch.from_numpy(met)  # torch searches with all threads
+
+    def beside(self, train: Dataset) -> "NegativeItems":
+        """The same draws where other interactions are no negatives."""
+        return NegativeItems(self._sampler, train)
 
     def sample_by_user_ids(self, user_ids: Any, item_ids: Any, num: int) -> Tensor:  # noqa: ANN401  (arrays or lists)
         """`num` negatives of each of B users.
@@ -93,7 +97,7 @@ class NegativeItems:
         negatives = np.zeros(len(users), dtype=np.int64)
         rejected = np.arange(len(users))
         while len(rejected):
-            negatives[rejected] = self._draw(len(rejected))
+            negatives[rejected] = self._sampler.sampling(len(rejected))
             pairs = torch.from_numpy(self._pair(users[rejected], negatives[rejected]))
             rejected = rejected[(self._met[torch.searchsorted(self._met, pairs)] == pairs).numpy()]
         return torch.from_numpy(negatives)
