@@ -17,6 +17,7 @@ from recmodels.experiments.report import test_frequency as frequency_of_test
 from recmodels.experiments.session import resolve_train
 from recmodels.training.bilevel import Bilevel, Choice, mean_size, spread, table_of
 from recmodels.training.callbacks import Callback, Step
+from recmodels.training.size_price import expected_size
 from tests.runs import Started, StopAt, options, same_state, start
 
 SEARCH: dict[str, Any] = {
@@ -78,6 +79,8 @@ def test_the_picker_rests_while_it_warms_up_and_steps_as_often_as_asked(tmp_path
     n_batches = len(longer.session.splits.train)
     assert len(bilevel_of(longer)._losses) == n_batches // 2
     assert int(table_of(longer.session.model).step) == n_batches  # of the gates' schedule, which rests too
+    with pytest.raises(ParamError, match=rf"adae_every: got 99, but after the warm-up there are {n_batches} steps"):
+        start(tmp_path, "never", **SEARCH | {"adae_warmup": 2, "adae_every": 99}, epochs=3)
 
 
 def test_head_and_tail_count_what_is_held_out(tmp_path: Path) -> None:
@@ -155,6 +158,7 @@ def test_the_regularizer_reaches_the_candidates(tmp_path: Path) -> None:
         {"adae_picker": "network", "adae_picker_embedding": True},
         {"adae_unrolled": True},
         {"adae_picker": "twin"},
+        {"adae_budget": 0.2, "adae_budget_rate": 1.0},
     ],
 )
 def test_a_resumed_search_is_that_of_an_undisturbed_one(changes: dict[str, Any], tmp_path: Path, undrawn: None) -> None:
@@ -229,7 +233,7 @@ def test_epochs_without_a_step_of_the_picker_are_not_counted_as_stable_and_end_n
     """With as many steps between two of the picker as two epochs have, every other epoch has one."""
     n_batches = len(start(tmp_path, "length", **SEARCH).session.splits.train)
     of = start(tmp_path, **SEARCH | ENDS | {"adae_every": 2 * n_batches}, epochs=20).fit()
-    assert of.trainer.next_epoch == 9  # after one of warm-up the second and fourth move, the sixth and eighth do not
+    assert of.trainer.next_epoch == 7  # after one of warm-up the second moves, the fourth and the sixth do not
 
 
 def test_memory_and_diversity_pull_where_they_should(tmp_path: Path) -> None:
@@ -248,6 +252,21 @@ def test_the_penalty_is_memory_less_diversity_over_both_sides(tmp_path: Path) ->
         3 * mean_size(p, sizes) - 0.5 * spread(p) for p, sizes in zip(table.probabilities(), table.sizes(), strict=True)
     )
     torch.testing.assert_close(bilevel_of(of)._penalty(of.session.model), expected)
+
+
+def test_with_a_budget_the_picker_pays_a_price_until_it_keeps_within_it(tmp_path: Path) -> None:
+    """With a ranking term far below the price, the picker follows it alone."""
+    priced = {"bpr_weight": 1e-9, "adae_budget": 0.3, "adae_budget_rate": 1.0, "adae_picker_lr": 0.1}
+    of = start(tmp_path, **SEARCH | priced, epochs=15)
+    table, outer = table_of(of.session.model), bilevel_of(of)
+    assert outer.price is not None
+    before = float(expected_size(table.probabilities(), table.sizes()))
+    of.fit()
+    expected = float(expected_size(table.probabilities(), table.sizes()))
+    assert outer.price.value > 0
+    assert expected < 0.3 * 16 * of.session.model.graph.n_nodes < before
+    rows = (tmp_path / "run" / "curves.csv").read_text().splitlines()
+    assert float(dict(zip(rows[0].split(","), rows[-1].split(","), strict=True))["picker/price"]) > 0
 
 
 def test_the_log_says_where_the_choice_stands(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.testing import assert_close
 
-from recmodels.tables.candidates import Candidates
+from recmodels.tables.candidates import Candidates, Form
 from recmodels.tables.gates import Decay
 from recmodels.tables.picker import BucketLogits, PickerNetwork
 from recmodels.tables.search import GateSchedule, SearchTable, SideSearch
@@ -18,8 +19,7 @@ SOFT = GateSchedule("soft", Decay(1.0, 1.0, 0.0), Decay(0.0, 0.0, 0.0), 0)
 
 
 def _candidates(place: slice, **options: bool) -> Candidates:
-    given = {"is_shared": True, "has_transform": False, "has_norm": False} | options
-    return Candidates(lambda width: START[place, :width].clone(), DIMS, D, **given)
+    return Candidates(lambda width: START[place, :width].clone(), DIMS, D, Form(**options))
 
 
 def _table(
@@ -60,6 +60,29 @@ def test_candidates_are_mixed_as_the_sum_of_aligned_prefixes(is_shared: bool, ha
     assert len(candidates.weights) == (1 if is_shared else 3)
     candidates(gates).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in candidates.parameters())
+
+
+def test_a_mixture_may_keep_the_length_of_the_widest_candidate() -> None:
+    plain, candidates = _candidates(slice(0, SIZES[0])), _candidates(slice(0, SIZES[0]), keeps_length=True)
+    whole = START[: SIZES[0]]
+    random = torch.rand(SIZES[0], 3, generator=torch.Generator().manual_seed(2)).softmax(-1)
+    for gates in (random, torch.eye(3)[[0] * SIZES[0]]):
+        rows = candidates(gates)
+        assert_close(rows.norm(dim=-1), whole.norm(dim=-1))
+        assert_close(F.normalize(rows, dim=-1), F.normalize(plain(gates), dim=-1))
+    assert_close(candidates(torch.eye(3)[[2] * SIZES[0]]), whole)
+
+
+def test_rows_of_zeros_stay_zeros_with_a_finite_gradient() -> None:
+    candidates = _candidates(slice(0, SIZES[0]), keeps_length=True)
+    with torch.no_grad():
+        candidates.weights[0][0].zero_()
+        candidates.weights[0][1, : DIMS[0]].zero_()  # the narrow candidate alone
+    gates = torch.eye(3)[[0] * SIZES[0]].requires_grad_()
+    rows = candidates(gates)
+    rows.sum().backward()
+    assert rows[:2].eq(0).all()
+    assert all(x.grad is not None and x.grad.isfinite().all() for x in (gates, *candidates.parameters()))
 
 
 def test_a_norm_acts_on_every_candidate() -> None:
@@ -189,6 +212,6 @@ def test_a_state_in_the_middle_of_a_schedule_is_restored(options: dict[str, Any]
 
 def test_every_width_can_be_a_candidate() -> None:
     every = tuple(range(1, D + 1))
-    candidates = Candidates(lambda width: START[:, :width].clone(), every, D, True, False, False)
+    candidates = Candidates(lambda width: START[:, :width].clone(), every, D, Form())
     gates = torch.eye(D)[torch.arange(sum(SIZES)) % D]
     assert_close(candidates(gates), START * (torch.arange(D) <= (torch.arange(sum(SIZES)) % D)[:, None]))

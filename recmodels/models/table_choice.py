@@ -12,7 +12,7 @@ from recmodels.models.width_search import SearchParams, search_table
 from recmodels.params import param
 from recmodels.tables import INITIALIZATIONS, AdaptiveTable, PlainTable, Table, TransformedTable
 from recmodels.tables.adaptive import deviations
-from recmodels.tables.candidates import Candidates
+from recmodels.tables.candidates import Candidates, Form
 from recmodels.tables.frequency import node_ranks
 from recmodels.tables.pruned import PrunedTable, mask_from_text
 from recmodels.tables.width_text import widths_from_text
@@ -62,6 +62,11 @@ class TableParams(SearchParams):
         return (every if isinstance(users, str) else users, every if isinstance(items, str) else items)
 
     @property
+    def candidate_form(self) -> Form:
+        """Of the candidates of a search."""
+        return Form(self.adae_share, self.adae_align == "transform", self.adae_norm, self.adae_keep_length)
+
+    @property
     def held_out_share(self) -> float:
         """A search for widths keeps `adae_holdout` of training for its picker."""
         return self.adae_holdout if self.table == "adaptive" and self.adae_mode == "auto" else 0.0
@@ -81,7 +86,9 @@ class TableParams(SearchParams):
             budget = {"adae_budget"} | (dims if self.adae_budget is None else {"adae_exponent"})
             return form | classes | budget | {"adae_order"}
         if self.adae_mode == "auto":
-            return form | classes | dims | {"adae_budget"} | self.search_keys()
+            unread = set() if self.candidate_form.has_prefixes else {"adae_keep_length"}
+            unread |= {"adae_budget_rate"} if self.adae_budget is None else set()
+            return (form | classes | dims | {"adae_budget"} | self.search_keys()) - unread
         own = {"given": form | {"adae_widths"}, "pruned": {"adae_mask"}}
         return own.get(self.adae_mode, set())
 
@@ -128,8 +135,7 @@ class TableParams(SearchParams):
         for key, dims in zip(self._dims_keys, self.dims, strict=True):
             if dims != sorted(set(dims)) or len(dims) < 2:
                 found.append(f"{key}: a search needs two or more ascending candidates, got {dims}")
-        is_continuous = "all" in (self.adae_dims, self.adae_item_dims)
-        if is_continuous and (not self.adae_share or self.adae_align != "zero_pad" or self.adae_norm):
+        if "all" in (self.adae_dims, self.adae_item_dims) and not self.candidate_form.has_prefixes:
             found.append(
                 "adae_dims: 'all' widths are prefixes of one table; choose adae_share: true, adae_align: zero_pad and "
                 "adae_norm: false, or a list of widths"
@@ -202,7 +208,7 @@ def table(p: TableParams, graph: BipartiteGraph, stream: Callable[[str], torch.G
         return AdaptiveTable(graph, chosen_widths(p, graph, stream), start, p.embedding_size, *options)
 
     def candidates(side: int, nodes: Tensor) -> Candidates:
-        return Candidates(lambda width: start(width)[nodes], p.dims[side], p.embedding_size, p.adae_share, *options)
+        return Candidates(lambda width: start(width)[nodes], p.dims[side], p.embedding_size, p.candidate_form)
 
     smallest = graph.n_users * p.dims[0][0] + graph.n_items * p.dims[1][0]
     budget = None if p.adae_budget is None else p.rows_budget(graph, smallest)

@@ -39,6 +39,8 @@ class SearchParams(Params):
     adae_random_end: float = param(ge=0, le=1)
     adae_decay: float = param(ge=0)
     adae_warmup: int = param(ge=0)
+    adae_keep_length: bool = param()
+    adae_budget_rate: float = param(ge=0)
     adae_memory: float = param(ge=0)
     adae_diversity: float = param(ge=0)
     adae_stable_epochs: int = param(ge=0)

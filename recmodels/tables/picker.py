@@ -79,6 +79,7 @@ class TwinPicker(nn.Module):
     """Two pickers, one for frequent and one for rare nodes, whose logits are mixed by the node's count.
 
     The share of the frequent one is `count / (count + pivot)`: one half at the pivot, and continuous, unlike AdaE's.
+    Each has class embeddings of its own, where AdaE's share theirs.
 
     Args:
         frequent: picker of frequent nodes.

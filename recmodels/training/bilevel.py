@@ -17,6 +17,7 @@ from recmodels.records import Batch
 from recmodels.streams import global_streams, stream, stream_seed
 from recmodels.tables import SearchTable
 from recmodels.training.callbacks import Callback, EpochLog, Step
+from recmodels.training.size_price import SizePrice, expected_size
 from recmodels.training.unrolling import step_rates, unrolled_gradient
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Bilevel(Callback):
     current weights (first order), or one more step of the weights ahead along the weighted ranking term of the batch
     that they have just seen (`adae_unrolled`).
     Weights get no gradient from it, and the picker none from the steps of the weights.
+    With a budget the picker pays a price for size, see `SizePrice`.
     The picker rests while the gates are uniform (`adae_warmup`), and so does their schedule. A step whose loss or
     gradient is not finite is not taken but shown to the guard, and a rollback undoes the steps of its epoch.
 
@@ -67,6 +69,8 @@ class Bilevel(Callback):
         make = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[p.adae_picker_optimizer]
         self.optimizer: torch.optim.Optimizer = make(self.parameters, lr=p.adae_picker_lr)
         self.batch_size = min(batch_size, len(held_out.users))
+        budget = table_of(model).budget
+        self.price = None if budget is None else SizePrice(budget, p.adae_budget_rate)
         self._is_resting = True
         self._begun: tuple[int, dict[str, Any]] | None = None
         self._generator = torch.Generator()
@@ -77,10 +81,10 @@ class Bilevel(Callback):
     def on_epoch_start(self, trainer: "Trainer", epoch: int) -> None:
         """Starts the epoch's batches of held-out interactions; a second try of it from where the first began."""
         if self._begun and self._begun[0] == epoch:  # rolled back
-            self.optimizer.load_state_dict(copy.deepcopy(self._begun[1]))
+            self._load_step_state(copy.deepcopy(self._begun[1]))
             for group in self.optimizer.param_groups:
                 group["lr"] *= trainer.lr_factor
-        self._begun = epoch, copy.deepcopy(self.optimizer.state_dict())
+        self._begun = epoch, copy.deepcopy(self._step_state())
         self._is_resting = epoch < self.p.adae_warmup
         self._generator, self._losses = stream(self.seed, "held_out_batches", epoch), []
 
@@ -104,6 +108,8 @@ class Bilevel(Callback):
         self.optimizer.step()
         self.optimizer.zero_grad()
         table.advance_picker()
+        if self.price is not None:
+            self.price.follow(float(_expected_size(table).detach()))
         model.forget()
         self._losses.append(loss.detach())
 
@@ -136,13 +142,13 @@ class Bilevel(Callback):
             model.encoder.train()
 
     def _penalty(self, model: GraphRecommender) -> Tensor:
-        """`adae_memory` times size, less `adae_diversity` times spread, summed over the sides."""
+        """`adae_memory` times size less `adae_diversity` times spread, summed over sides, and the price of size."""
         table = table_of(model)
         terms = [
             self.p.adae_memory * mean_size(probabilities, sizes) - self.p.adae_diversity * spread(probabilities)
             for probabilities, sizes in zip(table.probabilities(), table.sizes(), strict=True)
         ]
-        return torch.stack(terms).sum()
+        return torch.stack(terms).sum() + (0 if self.price is None else self.price(_expected_size(table)))
 
     def _batch(self, model: GraphRecommender, step: Step) -> Batch:
         """Held-out interactions drawn without replacement, with a negative each."""
@@ -171,16 +177,15 @@ class Bilevel(Callback):
     def on_epoch_end(self, trainer: "Trainer", log: EpochLog) -> None:
         """Logs where the choice stands."""
         assert self._choice is not None  # made before the validation
-        widths, changed = self._choice.widths, self._choice.changed
-        log.values |= {"picker/mean_width": float(widths.float().mean()), "picker/changed": changed}
-        log.values["picker/parameters"] = float(widths.sum())
+        width, changed = float(self._choice.widths.float().mean()), self._choice.changed
+        n_stored = table_of(trainer.model).n_stored()
+        log.values |= {"picker/mean_width": width, "picker/changed": changed, "picker/parameters": float(n_stored)}
+        if self.price is not None:
+            log.values["picker/price"] = self.price.value
         if self._losses:
             log.values["picker/loss"] = float(torch.stack(self._losses).mean())
         logger.info(
-            "picker: mean width %.1f, %s parameters, %.1f %% of the nodes changed",
-            widths.float().mean(),
-            int(widths.sum()),
-            100 * changed,
+            "picker: mean width %.1f, %s parameters, %.1f %% of the nodes changed", width, n_stored, 100 * changed
         )
 
     def on_fit_end(self, trainer: "Trainer") -> None:
@@ -190,14 +195,22 @@ class Bilevel(Callback):
                 "the widths never left their start: raise epochs or adae_picker_lr, or lower adae_every or adae_warmup"
             )
 
+    def _step_state(self) -> dict[str, Any]:
+        """What a step of the picker moves beside its parameters."""
+        return {"optimizer": self.optimizer.state_dict(), "price": 0.0 if self.price is None else self.price.value}
+
+    def _load_step_state(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.price is not None:
+            self.price.value = state["price"]
+
     def state_dict(self) -> dict[str, Any]:
-        """The optimizer and the last choice."""
-        choice = None if self._choice is None else self._choice._asdict()
-        return {"optimizer": self.optimizer.state_dict(), "choice": choice}
+        """The optimizer, the price and the last choice."""
+        return self._step_state() | {"choice": None if self._choice is None else self._choice._asdict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes back what `state_dict` gave."""
-        self.optimizer.load_state_dict(state["optimizer"])
+        self._load_step_state(state)
         self._choice = None if state["choice"] is None else Choice(**state["choice"])
 
 
@@ -205,6 +218,10 @@ def table_of(model: GraphRecommender) -> SearchTable:
     """The model's table, which searches."""
     assert isinstance(model.table, SearchTable)
     return model.table
+
+
+def _expected_size(table: SearchTable) -> Tensor:
+    return expected_size(table.probabilities(), table.sizes())
 
 
 def mean_size(probabilities: Tensor, sizes: Tensor) -> Tensor:
