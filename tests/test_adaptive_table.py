@@ -7,6 +7,7 @@ from torch.testing import assert_close
 
 from recmodels.tables import INITIALIZATIONS, AdaptiveTable, PlainTable, TransformedTable
 from recmodels.tables.alignment import Transform, ZeroPad
+from recmodels.tables.pruned import PrunedTable
 from tests.conftest import random_graph
 
 GRAPH = random_graph(n_users=21, n_items=31)
@@ -108,6 +109,21 @@ def test_a_state_dict_restores_it_and_one_of_other_widths_is_refused() -> None:
     assert target().equal(source())
     with pytest.raises(RuntimeError, match="weights"):
         _table(WIDTHS.flip(0)).load_state_dict(_table().state_dict())
+
+
+def test_a_state_dict_of_the_same_shapes_in_which_others_have_the_widths_is_refused() -> None:
+    one = torch.where(torch.arange(GRAPH.n_nodes) % 2 == 0, 4, D)
+    users, items = one[: GRAPH.n_users].roll(2), one[GRAPH.n_users :]
+    users[[1, 2]] = users[[2, 1]]
+    other = torch.cat([users, items])
+    assert sorted(other.tolist()) == sorted(one.tolist())
+    source, target = _table(one), _table(other)
+    assert [w.shape for w in source.weights] == [w.shape for w in target.weights]
+    with pytest.raises(RuntimeError, match="widths: of a table whose nodes have other widths"):
+        target.load_state_dict(source.state_dict())
+    mask = torch.rand(4, 3, generator=torch.Generator().manual_seed(0)) < 0.5
+    with pytest.raises(RuntimeError, match="bits: of a table whose nodes have other bits"):
+        PrunedTable(torch.ones(4, 3), mask).load_state_dict(PrunedTable(torch.ones(4, 3), mask.flip(0)).state_dict())
 
 
 def test_its_repr_says_how_many_rows_have_which_width() -> None:

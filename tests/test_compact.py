@@ -209,6 +209,29 @@ def test_a_plain_table_is_pruned_to_its_largest_entries_and_trained_from_their_s
     ]
 
 
+def test_a_transform_that_exceeds_what_was_searched_for_is_refused(search: Path) -> None:
+    for form, name in (
+        ({"adae_align": "transform"}, "adae_align"),
+        ({"adae_norm": True}, "adae_norm"),
+        ({"adae_norm": True, "adae_align": "transform"}, "adae_align, adae_norm"),
+    ):
+        with pytest.raises(ParamError, match=rf"^{name}: makes a table of [\d,]+ parameters of the [\d,]+ that"):
+            compacted(str(search), form)
+    assert compacted(str(search), {"adae_share": False})
+
+
+def test_entries_of_an_unfinished_run_are_told_and_original_is_plain(tmp_path: Path, undrawn: None) -> None:
+    chosen = options(tmp_path, model="LightGCN", epochs=1, table="adaptive", adae_mode="original")
+    folder = run.train(resolve_train(chosen), str(tmp_path / "plain"))
+    resolved, words = pruned(str(folder), 0.4, {})
+    assert "not finished" not in words
+    assert "is_finished" not in resolved.made_from
+    (folder / "result.json").unlink()
+    resolved, words = pruned(str(folder), 0.4, {})
+    assert words.startswith(f"{folder} is not finished: these are its entries so far; --resume={folder} trains on")
+    assert resolved.made_from["is_finished"] is False
+
+
 def test_a_share_that_keeps_nothing_is_refused(tmp_path: Path, undrawn: None) -> None:
     plain = run.train(resolve_train(options(tmp_path, model="LightGCN", epochs=1)), str(tmp_path / "plain"))
     with pytest.raises(ParamError, match=r"prune: a share of 1e-07 keeps none of 2,272 entries; raise it"):

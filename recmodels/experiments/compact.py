@@ -83,13 +83,25 @@ def compacted(run_dir: str, overrides: Mapping[str, Any]) -> tuple[Resolved, str
         )
     widths, graph = found_table.preferred_widths().cpu(), _whole_graph(session)
     chosen = {"adae_mode": "given", "adae_widths": widths_as_text(graph, widths)}
-    is_finished = stored_result(Path(run_dir)) is not None
-    how = {} if is_finished else {"is_finished": False}
+    how = _if_unfinished(run_dir)
     resolved = _resolved(run_dir, chosen, overrides, **how)
-    words = describe_widths(graph, widths, _n_parameters(resolved, graph), resolved.values["embedding_size"])
-    if not is_finished:
+    total = _n_parameters(resolved, graph)
+    if found_table.budget is not None:
+        _check_form(overrides, total, found_table.n_stored())
+    words = describe_widths(graph, widths, total, resolved.values["embedding_size"])
+    if how:
         words = f"{run_dir} is not finished: these are its widths so far; --resume={run_dir} searches on\n{words}"
     return resolved, words
+
+
+def _check_form(overrides: Mapping[str, Any], total: int, searched: int) -> None:
+    """Refuses transforms and norms that add to what a search chose within its budget."""
+    costly = [key for key in _FORM if key in overrides]
+    if total > searched:
+        raise ParamError(
+            f"{', '.join(costly)}: makes a table of {total:,} parameters of the {searched:,} that the search chose "
+            "within its adae_budget; leave it out, or search with it and without adae_budget"
+        )
 
 
 def _table_in_words(of: Resolved) -> str:
@@ -98,7 +110,7 @@ def _table_in_words(of: Resolved) -> str:
 
 
 def pruned(run_dir: str, share: float, overrides: Mapping[str, Any]) -> tuple[Resolved, str]:
-    """The configuration of the model that keeps the largest entries of a finished run's plain table.
+    """The configuration of the model that keeps the largest entries of a run's plain table.
 
     Args:
         run_dir: folder of a run with a plain table; the entries are those of its best epoch.
@@ -112,8 +124,8 @@ def pruned(run_dir: str, share: float, overrides: Mapping[str, Any]) -> tuple[Re
         UserError: the table of the run is not plain, or an override is wrong.
     """
     found = resolve_run(run_dir)
-    if found.values.get("table") != "plain":
-        raise ParamError(f"{run_dir}: only a plain table is pruned, got table {found.values.get('table')!r}")
+    if found.values.get("table") != "plain" and found.values.get("adae_mode") != "original":
+        raise ParamError(f"{run_dir}: only a plain table is pruned, got {_table_in_words(found)}")
     _check_overrides(overrides, is_pruned=True)
     weight = restore(run_dir).model.table().detach().cpu()
     n_kept = int(share * weight.numel())
@@ -121,10 +133,19 @@ def pruned(run_dir: str, share: float, overrides: Mapping[str, Any]) -> tuple[Re
         raise ParamError(f"prune: a share of {share:g} keeps none of {weight.numel():,} entries; raise it")
     mask = largest_entries(weight, n_kept)
     chosen = {"table": "adaptive", "adae_mode": "pruned", "adae_mask": mask_as_text(mask)}
-    resolved = _resolved(run_dir, chosen, overrides, prune=share)
+    how = _if_unfinished(run_dir)
+    resolved = _resolved(run_dir, chosen, overrides, prune=share, **how)
     kept, entries = int(mask.sum()), mask.numel()
     words = f"{kept:,} of {entries:,} entries of the table, {kept / entries:.1%}, and a bit for each of all"
-    return resolved, f"{words}: the size of {n_with_mask(kept, entries):,} parameters"
+    words = f"{words}: the size of {n_with_mask(kept, entries):,} parameters"
+    if how:
+        words = f"{run_dir} is not finished: these are its entries so far; --resume={run_dir} trains on\n{words}"
+    return resolved, words
+
+
+def _if_unfinished(run_dir: str) -> dict[str, bool]:
+    """What the new run keeps of a source without a result."""
+    return {} if stored_result(Path(run_dir)) is not None else {"is_finished": False}
 
 
 def _resolved(run_dir: str, chosen: Mapping[str, Any], overrides: Mapping[str, Any], **how: Any) -> Resolved:  # noqa: ANN401

@@ -129,7 +129,19 @@ def prepare(resolved: Resolved) -> Session:
     if resolved.params.held_out_share:
         generator = stream(resolved.run.seed, "held_out")
         splits, held_out = hold_out(config, splits, resolved.params.held_out_share, generator)
+        _check_picker_steps(resolved, len(splits.train))
     return Session(resolved, config, splits, model_class(config, splits.train.dataset), held_out)
+
+
+def _check_picker_steps(resolved: Resolved, n_batches: int) -> None:
+    """Refuses a search that ends before its picker is due."""
+    every, rests = resolved.values["adae_every"], resolved.values["adae_warmup"]
+    n_steps = (resolved.run.epochs - rests) * n_batches
+    if n_steps < every:
+        raise ParamError(
+            f"adae_every: got {every}, but after the warm-up there are {n_steps} steps ({resolved.run.epochs - rests} "
+            f"epochs of {n_batches}), so the picker would take none; lower it, or raise epochs"
+        )
 
 
 def split_fingerprint(resolved: Resolved) -> str:

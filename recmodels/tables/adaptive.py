@@ -32,6 +32,7 @@ class AdaptiveTable(Table):
     test_adaptive_table.py (a dense table with a mask).
     """
 
+    layout = ("widths",)
     widths: Tensor
     _place: Tensor
 

@@ -1,13 +1,20 @@
 """What every table is."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 
 class Table(nn.Module):
-    """Ids to ego embeddings. Subclasses write `forward`; a table that searches its widths has a picker as well."""
+    """Ids to ego embeddings. Subclasses write `forward`; a table that searches its widths has a picker as well.
+
+    Attributes:
+        layout: names of the buffers that say which numbers are whose; a state with others is refused when loaded.
+    """
+
+    layout: ClassVar[tuple[str, ...]] = ()
 
     def forward(self) -> Tensor:
         """(N, d) ego embeddings of all nodes."""
@@ -26,6 +33,15 @@ class Table(nn.Module):
     def is_searching(self) -> bool:
         """Whether its form is being searched, which is no business of the validation part; never by default."""
         return False
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401
+        """As torch's, but a state of another layout is an error: rows of the same shapes may be of other nodes."""
+        for name in self.layout:
+            given, own = state_dict.get(prefix + name), getattr(self, name)
+            if given is not None and given.shape == own.shape and not bool((given.to(own) == own).all()):
+                errors = args[-1]
+                errors.append(f"{prefix}{name}: of a table whose nodes have other {name}; make the table with those")
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def n_stored(self) -> int:
         """How many numbers of 32 bits its final form stores; its parameters by default."""

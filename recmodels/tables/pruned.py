@@ -24,6 +24,7 @@ class PrunedTable(Table):
     Source: magnitude pruning, Han et al. 2015; as a rival of learned widths in the LERS benchmark (arXiv 2406.17335).
     """
 
+    layout = ("bits",)
     bits: Tensor
     _mask: Tensor
 

@@ -74,7 +74,7 @@ def power_rule_widths(graph: BipartiteGraph, ranks: Tensor, budget: int, exponen
     # Powers of distinct values, because equal ones in different lanes of a vector may differ in their last bit.
     values, place = torch.unique(shares / shares.max(), return_inverse=True)
     popularity = (values**exponent).clamp(min=_SMALLEST)[place]
-    low, high = 1.0, widest / float(popularity.min())
+    low, high = 1.0, widest / float(popularity.min()) * (1 + 1e-12)  # rounded, the least popular may miss the widest
     for _ in range(70):  # halves the logarithm down to its last bits, since a large exponent has a wide range
         middle = math.sqrt(low) * math.sqrt(high)
         low, high = (middle, high) if int(_scaled(popularity, middle, widest).sum()) <= budget else (low, middle)
