@@ -346,6 +346,13 @@ def test_points_of_several_sizes_have_a_table_and_a_picture_of_them(tmp_path: Pa
     assert cells["small"][5] == ".5000 ± .0000"  # items 40 to 49 have two hits of four each
     assert cells["small"][6].startswith(f"{(25 * 1 + 15 * 2) / 160:.4f}".removeprefix("0"))
     assert "(sizes.png)" in markdown
+    raw = pd.read_csv(page.parent / "sizes.csv", index_col="point", float_precision="round_trip")
+    assert len(raw) == len(cells) - 2  # the header and its line
+    assert raw.loc["small", "stored"] == 400
+    for name in ("aa", "plain", "small", "mixed"):
+        shown = cells[name][2].partition(" ")[0]
+        assert f"{raw.loc[name, 'test ndcg@10']:.4f}".removeprefix("0") == shown
+        assert 0 <= raw.loc[name, "tail users ndcg@10"] <= 1
     assert Page(page.read_text()).open == []
     assert "Quality against size" in page.read_text()
 

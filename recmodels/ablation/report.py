@@ -12,7 +12,7 @@ from recmodels.ablation.evidence import BETTER, UNEQUAL, WORSE, Evidence, Line, 
 from recmodels.ablation.findings import paragraph, reading
 from recmodels.ablation.grid_study import GridStudy
 from recmodels.ablation.points import Plan
-from recmodels.ablation.sizes import size_frame, sized
+from recmodels.ablation.sizes import size_frame, size_records, sized
 from recmodels.ablation.sweeps import sweeps
 from recmodels.ablation.table import failed_runs
 from recmodels.data.evaluation import is_smaller_better
@@ -82,6 +82,9 @@ def write_report(plan: Plan, folder: Path | None = None, base: str | None = None
     notes = failed_runs(plan, GridStudy(plan).latest())
     write_text(folder / "report.md", _markdown(evidence, tables, pictures, notes))
     write_text(folder / "report.csv", records(evidence).to_csv(index=False, lineterminator="\n"))
+    sizes = size_records(evidence)
+    if len(sizes):
+        write_text(folder / "sizes.csv", sizes.to_csv(index=False, lineterminator="\n"))
     write_text(folder / "report.tex", _latex(evidence, tables))
     page = folder / "report.html"
     texts = [paragraph(evidence), _facts(plan), reading(evidence)]

@@ -1,5 +1,6 @@
 """Quality against parameters, for frequent and rare nodes apart, where points differ in size."""
 
+import math
 import statistics
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ from recmodels.reporting.finished import Run
 from recmodels.reporting.size_picture import Sized
 
 _APART = 1.25  # the factor from which sizes are something to compare
+_COSTS = ("seconds_per_epoch", "peak_rss_mb")  # of the whole process, evaluation included
 _GROUPS = ("head users", "tail users", "head items", "tail items")
 
 
@@ -35,6 +37,22 @@ def size_frame(evidence: Evidence) -> pd.DataFrame:
         rows.append(row | _by_frequency(line, evidence.metric))
     columns = dict.fromkeys(name for row in rows for name in row)
     return pd.DataFrame({name: [row.get(name, "") for row in rows] for name in columns})
+
+
+def size_records(evidence: Evidence) -> pd.DataFrame:
+    """The same unrounded, with time and memory: for each point means and deviations (n - 1) over its seeds."""
+    rows = []
+    for line in sized_lines(evidence):
+        found: dict[str, list[float]] = {"stored": [float(_size(run) or 0) for run in line.runs]}
+        found[f"test {evidence.metric}"] = [run.result["test"][evidence.metric] for run in line.runs]
+        found |= _groups(line, evidence.metric)
+        found |= {key: values for key in _COSTS if (values := [r.result[key] for r in line.runs if key in r.result])}
+        row: dict[str, str | int | float] = {"point": line.name, "seeds": len(line.runs)}
+        for name, values in found.items():
+            row[name] = statistics.fmean(values)
+            row[f"{name} deviation"] = statistics.stdev(values) if len(values) > 1 else math.nan
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def sized(evidence: Evidence) -> list[Sized]:
@@ -64,10 +82,15 @@ def _size(run: Run) -> int | None:
 
 
 def _by_frequency(line: Line, metric: str) -> dict[str, str]:
+    return {name: spread(values) for name, values in _groups(line, metric).items()}
+
+
+def _groups(line: Line, metric: str) -> dict[str, list[float]]:
+    """By what is measured, its value for each seed that has one."""
     found = [by_frequency(run.folder, metric) for run in line.runs]
     k = metric.partition("@")[2]
     names = {group: f"{group} {metric if 'users' in group else f'recall@{k}'}" for group in _GROUPS}
-    return {names[group]: spread(values) for group in _GROUPS if (values := _values(found, group))}
+    return {names[group]: values for group in _GROUPS if (values := _values(found, group))}
 
 
 def _values(found: Sequence[dict[str, float]], group: str) -> list[float]:
