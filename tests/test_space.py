@@ -12,6 +12,7 @@ from recmodels.config import Resolved
 from recmodels.errors import ParamError
 from recmodels.experiments.session import PARAMS, resolve_train
 from recmodels.layers import properties_root
+from recmodels.models import MODELS
 from recmodels.tuning.space import Choices, Range, Space, read_part
 from recmodels.tuning.space_file import load_space
 
@@ -60,13 +61,21 @@ def test_lists_are_choices_mappings_ranges_and_the_rest_is_fixed() -> None:
     )
 
 
+def own_values(model: str) -> dict[str, Any]:
+    """LightGCL's own edge dropout excludes that of the preset."""
+    return {"dropout": 0} if model == "LightGCL" else {}
+
+
 def test_shipped_spaces_are_valid_and_found_by_the_name_of_their_model() -> None:
     names = [file.name.removesuffix(".yaml") for file in (properties_root() / "space").iterdir()]
     assert names
     for name in names:
         model, _, preset = name.partition("-")
-        own = {"dropout": 0} if model == "LightGCL" else {}  # its own edge dropout excludes that of the preset
-        given = base({"config_files": [preset], **own} if preset else {}, model)
+        if model not in MODELS:  # of any model, beside the preset of its comment
+            for each in MODELS:
+                assert load_space(name, base({"config_files": ["softmax"], **own_values(each)}, each), {}).searched
+            continue
+        given = base({"config_files": [preset], **own_values(model)} if preset else {}, model)
         assert len(load_space(name, given, {}).searched) > 1
     with pytest.raises(
         ParamError, match=r"^LightGCM: cannot be read: .*; shipped spaces: LightGCL-softmax, LightGCN, .*; did you mean"
