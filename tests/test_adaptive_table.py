@@ -107,7 +107,7 @@ def test_a_state_dict_restores_it_and_one_of_other_widths_is_refused() -> None:
     assert not target().equal(source())
     target.load_state_dict(source.state_dict())
     assert target().equal(source())
-    with pytest.raises(RuntimeError, match="weights"):
+    with pytest.raises(RuntimeError, match="widths: of a table whose nodes have other widths; make it with those"):
         _table(WIDTHS.flip(0)).load_state_dict(_table().state_dict())
 
 
@@ -119,8 +119,12 @@ def test_a_state_dict_of_the_same_shapes_in_which_others_have_the_widths_is_refu
     assert sorted(other.tolist()) == sorted(one.tolist())
     source, target = _table(one), _table(other)
     assert [w.shape for w in source.weights] == [w.shape for w in target.weights]
-    with pytest.raises(RuntimeError, match="widths: of a table whose nodes have other widths"):
-        target.load_state_dict(source.state_dict())
+    before = target().detach().clone()
+    for _ in range(2):  # nothing is loaded, so it is refused again
+        with pytest.raises(RuntimeError, match="widths: of a table whose nodes have other widths"):
+            target.load_state_dict({name: value + 1 for name, value in source.state_dict().items()} | {"widths": one})
+        assert target().equal(before)
+        assert target.widths.tolist() == other.tolist()
     mask = torch.rand(4, 3, generator=torch.Generator().manual_seed(0)) < 0.5
     with pytest.raises(RuntimeError, match="bits: of a table whose nodes have other bits"):
         PrunedTable(torch.ones(4, 3), mask).load_state_dict(PrunedTable(torch.ones(4, 3), mask.flip(0)).state_dict())

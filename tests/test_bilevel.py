@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,10 @@ def test_the_picker_rests_while_it_warms_up_and_steps_as_often_as_asked(tmp_path
     n_batches = len(longer.session.splits.train)
     assert len(bilevel_of(longer)._losses) == n_batches // 2
     assert int(table_of(longer.session.model).step) == n_batches  # of the gates' schedule, which rests too
+    never = options(tmp_path, **SEARCH | {"adae_warmup": 2, "adae_every": 99}, epochs=3)
     with pytest.raises(ParamError, match=rf"adae_every: got 99, but after the warm-up there are {n_batches} steps"):
-        start(tmp_path, "never", **SEARCH | {"adae_warmup": 2, "adae_every": 99}, epochs=3)
+        run.train(resolve_train(never), str(tmp_path / "never"))
+    assert not (tmp_path / "never").exists()
 
 
 def test_head_and_tail_count_what_is_held_out(tmp_path: Path) -> None:
@@ -266,7 +269,19 @@ def test_with_a_budget_the_picker_pays_a_price_until_it_keeps_within_it(tmp_path
     assert outer.price.value > 0
     assert expected < 0.3 * 16 * of.session.model.graph.n_nodes < before
     rows = (tmp_path / "run" / "curves.csv").read_text().splitlines()
-    assert float(dict(zip(rows[0].split(","), rows[-1].split(","), strict=True))["picker/price"]) > 0
+    last = dict(zip(rows[0].split(","), rows[-1].split(","), strict=True))
+    assert float(last["picker/price"]) > 0
+    assert float(last["picker/expected"]) == pytest.approx(expected)
+
+
+def test_a_search_that_ends_before_its_price_has_made_the_table_fit_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hasty = {"adae_budget": 0.3, "adae_budget_rate": 0.0, "adae_picker_lr": 1e-3}
+    start(tmp_path, **SEARCH | hasty, epochs=2).fit()
+    assert re.search(
+        r"still expects [\d,]+ parameters, adae_budget is 681: .* raise epochs or adae_budget_rate", caplog.text
+    )
 
 
 def test_the_log_says_where_the_choice_stands(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

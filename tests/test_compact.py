@@ -209,15 +209,23 @@ def test_a_plain_table_is_pruned_to_its_largest_entries_and_trained_from_their_s
     ]
 
 
-def test_a_transform_that_exceeds_what_was_searched_for_is_refused(search: Path) -> None:
-    for form, name in (
-        ({"adae_align": "transform"}, "adae_align"),
-        ({"adae_norm": True}, "adae_norm"),
-        ({"adae_norm": True, "adae_align": "transform"}, "adae_align, adae_norm"),
+def test_what_would_exceed_the_budget_of_a_search_is_refused(tmp_path: Path, undrawn: None) -> None:
+    tight = {**SEARCH, "adae_budget": 568, "adae_picker_lr": 0.01}
+    folder = run.train(resolve_train(options(tmp_path, **tight)), str(tmp_path / "tight"))
+    assert run.restore_last(str(folder)).model.table.n_stored() > 568 - 14  # too little is left for a norm
+    for form, words in (
+        ({"adae_norm": True}, r"^adae_norm: true makes .* adae_budget of the search allows 568; .* search with it$"),
+        (
+            {"adae_align": "transform", "adae_share": False},
+            r"^adae_align: transform makes .* search without adae_budget$",
+        ),
     ):
-        with pytest.raises(ParamError, match=rf"^{name}: makes a table of [\d,]+ parameters of the [\d,]+ that"):
-            compacted(str(search), form)
-    assert compacted(str(search), {"adae_share": False})
+        with pytest.raises(ParamError, match=words):
+            compacted(str(folder), form)
+    assert compacted(str(folder), {"adae_share": False, "adae_align": "zero_pad"})
+    roomy = {**SEARCH, "adae_budget": 0.9, "adae_memory": 5.0}
+    folder = run.train(resolve_train(options(tmp_path, **roomy)), str(tmp_path / "roomy"))
+    assert compacted(str(folder), {"adae_norm": True})  # more than the search chose, less than its budget
 
 
 def test_entries_of_an_unfinished_run_are_told_and_original_is_plain(tmp_path: Path, undrawn: None) -> None:

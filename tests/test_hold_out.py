@@ -68,6 +68,13 @@ def test_held_out_interactions_are_no_negatives_of_the_picker(tmp_path: Path) ->
     assert not met & _pairs(np.tile(held.users.numpy(), 20), drawn.numpy())
 
 
+def test_where_items_may_be_met_again_a_search_keeps_the_sampler(tmp_path: Path) -> None:
+    whole, rest, held = _held(tmp_path, repeatable=True)
+    assert rest.train.negatives is held.negatives is whole.train.negatives
+    for batch in rest.train:
+        assert (batch["neg_item_id"] != batch["item_id"]).all()
+
+
 def test_they_follow_the_generator(tmp_path: Path) -> None:
     same, again, other = (_held(tmp_path, seed=seed)[2] for seed in (1, 1, 2))
     assert same.users.equal(again.users)

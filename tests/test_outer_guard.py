@@ -59,16 +59,21 @@ def test_a_step_is_dropped_and_the_run_goes_on(tmp_path: Path, caplog: pytest.Lo
 
 
 def test_a_rollback_undoes_the_steps_of_the_picker_and_lowers_its_rate(tmp_path: Path) -> None:
-    of = _broken(tmp_path, guard_nonfinite="rollback", guard_lr_factor=0.5)
+    of = _broken(tmp_path, guard_nonfinite="rollback", guard_lr_factor=0.5, adae_budget=0.2, adae_budget_rate=0.1)
     seen: list[tuple[int, int, float]] = []
+    prices: list[float] = []
 
     class Look(Callback):
         def on_epoch_start(self, trainer: object, epoch: int) -> None:
             state = bilevel_of(of).optimizer.state_dict()
             steps = max((int(s["step"]) for s in state["state"].values()), default=0)
             seen.append((epoch, steps, state["param_groups"][0]["lr"]))
+            price = bilevel_of(of).price
+            assert price is not None
+            prices.append(price.value)
 
     of.trainer.callbacks.append(Look())
     of.fit()
     n = len(of.session.splits.train)
     assert seen == [(0, 0, 1.0), (1, 0, 1.0), (2, n, 1.0), (2, n, 0.5), (3, 2 * n, 0.5)]
+    assert prices[0] == prices[1] == 0 < prices[2] == prices[3] != prices[4]

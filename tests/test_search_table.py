@@ -82,7 +82,9 @@ def test_rows_of_zeros_stay_zeros_with_a_finite_gradient() -> None:
     rows = candidates(gates)
     rows.sum().backward()
     assert rows[:2].eq(0).all()
-    assert all(x.grad is not None and x.grad.isfinite().all() for x in (gates, *candidates.parameters()))
+    for x in (gates, *candidates.parameters()):
+        assert x.grad is not None
+        assert float(x.grad.abs().max()) <= 100 * D
 
 
 def test_a_norm_acts_on_every_candidate() -> None:

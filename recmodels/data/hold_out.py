@@ -1,6 +1,6 @@
 """Interactions taken out of the training part for a search, and given back for what is trained after it."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,12 +17,13 @@ class HeldOut(NamedTuple):
     Attributes:
         users: (E,) int64 internal ids.
         items: (E,) int64 internal ids.
-        negatives: draws items that a user has not met in the whole training part.
+        negatives: draws items that a user has not met in the whole training part, or with `repeatable` any but the
+            row's own positive.
     """
 
     users: Tensor
     items: Tensor
-    negatives: NegativeItems
+    negatives: Any  # RecBole's samplers and ours have no common class
 
 
 def hold_out(config: RecboleConfig, splits: Splits, share: float, generator: torch.Generator) -> tuple[Splits, HeldOut]:
@@ -52,5 +53,6 @@ def hold_out(config: RecboleConfig, splits: Splits, share: float, generator: tor
     held, kept = order[:n_held].sort().values, order[n_held:].sort().values
     whole, negatives = splits.train.dataset, splits.train.negatives
     rest = whole.copy(whole.inter_feat[kept])
-    train = type(splits.train)(config, rest, negatives.beside(rest), shuffle=bool(config["shuffle"]))
+    of_rest = negatives.beside(rest) if isinstance(negatives, NegativeItems) else negatives
+    train = type(splits.train)(config, rest, of_rest, shuffle=bool(config["shuffle"]))
     return splits._replace(train=train), HeldOut(users[held], items[held], negatives)

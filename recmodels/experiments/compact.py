@@ -87,21 +87,29 @@ def compacted(run_dir: str, overrides: Mapping[str, Any]) -> tuple[Resolved, str
     resolved = _resolved(run_dir, chosen, overrides, **how)
     total = _n_parameters(resolved, graph)
     if found_table.budget is not None:
-        _check_form(overrides, total, found_table.n_stored())
+        _check_size(resolved, total, max(found_table.n_stored(), _budget(found, graph)))
     words = describe_widths(graph, widths, total, resolved.values["embedding_size"])
     if how:
         words = f"{run_dir} is not finished: these are its widths so far; --resume={run_dir} searches on\n{words}"
     return resolved, words
 
 
-def _check_form(overrides: Mapping[str, Any], total: int, searched: int) -> None:
-    """Refuses transforms and norms that add to what a search chose within its budget."""
-    costly = [key for key in _FORM if key in overrides]
-    if total > searched:
-        raise ParamError(
-            f"{', '.join(costly)}: makes a table of {total:,} parameters of the {searched:,} that the search chose "
-            "within its adae_budget; leave it out, or search with it and without adae_budget"
-        )
+def _budget(of: Resolved, graph: BipartiteGraph) -> int:
+    """`adae_budget` in parameters, norms included."""
+    budget = float(of.values["adae_budget"])
+    return int(budget * graph.n_nodes * of.values["embedding_size"] if budget <= 1 else budget)
+
+
+def _check_size(resolved: Resolved, total: int, budget: int) -> None:
+    """Refuses transforms and norms that a search did not have and that exceed its budget, in parameters."""
+    if total <= budget:
+        return
+    key, value = ("adae_align", "transform") if resolved.values["adae_align"] == "transform" else ("adae_norm", "true")
+    how = "without adae_budget" if key == "adae_align" else "with it"
+    raise ParamError(
+        f"{key}: {value} makes a table of {total:,} parameters, but adae_budget of the search allows {budget:,}; leave "
+        f"it out, or search {how}"
+    )
 
 
 def _table_in_words(of: Resolved) -> str:

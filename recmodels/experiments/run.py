@@ -26,7 +26,7 @@ from recmodels.experiments.folder import (
 )
 from recmodels.experiments.lock import locked
 from recmodels.experiments.report import describe_session, describe_test, result, test_frequency, test_users
-from recmodels.experiments.session import Session, prepare, remarks, resolve_run
+from recmodels.experiments.session import Session, check_steps, prepare, remarks, resolve_run
 from recmodels.experiments.trainers import trainer_of
 from recmodels.files import write_text
 from recmodels.training import checkpoint
@@ -52,6 +52,7 @@ def train(resolved: Resolved, run_dir: str | None = None, watchers: Sequence[Cal
         NonFiniteError: the guard against NaN and infinity gave up.
     """
     session = prepare(resolved)
+    check_steps(session)
     folder = new_run_folder(resolved.model, resolved.dataset, resolved.run.runs_dir, run_dir)
     with locked(folder):
         write_text(folder / CONFIG, resolved.dump())

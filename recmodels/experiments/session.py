@@ -129,18 +129,23 @@ def prepare(resolved: Resolved) -> Session:
     if resolved.params.held_out_share:
         generator = stream(resolved.run.seed, "held_out")
         splits, held_out = hold_out(config, splits, resolved.params.held_out_share, generator)
-        _check_picker_steps(resolved, len(splits.train))
     return Session(resolved, config, splits, model_class(config, splits.train.dataset), held_out)
 
 
-def _check_picker_steps(resolved: Resolved, n_batches: int) -> None:
-    """Refuses a search that ends before its picker is due."""
-    every, rests = resolved.values["adae_every"], resolved.values["adae_warmup"]
-    n_steps = (resolved.run.epochs - rests) * n_batches
-    if n_steps < every:
+def check_steps(session: Session) -> None:
+    """Refuses a search that ends before its picker is due.
+
+    Raises:
+        ParamError: it does.
+    """
+    if session.held_out is None:
+        return
+    values, n_batches = session.resolved.values, len(session.splits.train)
+    every, n_epochs = values["adae_every"], session.resolved.run.epochs - values["adae_warmup"]
+    if n_epochs * n_batches < every:
         raise ParamError(
-            f"adae_every: got {every}, but after the warm-up there are {n_steps} steps ({resolved.run.epochs - rests} "
-            f"epochs of {n_batches}), so the picker would take none; lower it, or raise epochs"
+            f"adae_every: got {every}, but after the warm-up there are {n_epochs * n_batches} steps ({n_epochs} epochs "
+            f"of {n_batches}), so the picker would take none; lower it, or raise epochs"
         )
 
 

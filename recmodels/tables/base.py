@@ -39,8 +39,8 @@ class Table(nn.Module):
         for name in self.layout:
             given, own = state_dict.get(prefix + name), getattr(self, name)
             if given is not None and given.shape == own.shape and not bool((given.to(own) == own).all()):
-                errors = args[-1]
-                errors.append(f"{prefix}{name}: of a table whose nodes have other {name}; make the table with those")
+                # At once, as torch would go on to load what belongs to other nodes.
+                raise RuntimeError(f"{prefix}{name}: of a table whose nodes have other {name}; make it with those")
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def n_stored(self) -> int:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from recmodels.tables.alignment import Transform, ZeroPad, layer_norm
 
-_SMALLEST = 1e-24  # square of a length
+_SMALLEST, _LONGEST_STRETCH = 1e-24, 100.0  # a square of a length, and a ratio of lengths
 
 
 class Form(NamedTuple):
@@ -64,7 +64,7 @@ class Candidates(nn.Module):
         if self.form.has_prefixes:  # the same sum, without its terms
             whole = self.weights[0]
             rows = whole * (gates @ self.masks)
-            return rows * (_lengths(whole) / _lengths(rows)) if self.form.keeps_length else rows
+            return rows * _stretch(rows, whole) if self.form.keeps_length else rows
         terms = []
         for k, (width, align) in enumerate(zip(self.dims, self.alignments, strict=True)):
             weight = self.weights[k] if len(self.weights) > 1 else self.weights[0]
@@ -80,6 +80,12 @@ class Candidates(nn.Module):
         return int(widths.sum()) + sum(p.numel() for module in align for p in module.parameters())
 
 
+def _stretch(rows: Tensor, whole: Tensor) -> Tensor:
+    """(n, 1) factors that make rows (n, D) as long as those of `whole`, bounded, lest nearly nothing fill a row."""
+    wanted = _lengths(whole)
+    return wanted / torch.maximum(_lengths(rows), wanted / _LONGEST_STRETCH)
+
+
 def _lengths(rows: Tensor) -> Tensor:
-    """(n, D) to (n, 1); rows of zeros have a tiny one, whose gradient is 0."""
+    """(n, D) to (n, 1), at least tiny."""
     return rows.square().sum(-1, keepdim=True).clamp(min=_SMALLEST).sqrt()

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_WELL_ABOVE = 1.05  # a share of the budget
+
 
 class Choice(NamedTuple):
     """Where a search stands after an epoch.
@@ -182,6 +184,7 @@ class Bilevel(Callback):
         log.values |= {"picker/mean_width": width, "picker/changed": changed, "picker/parameters": float(n_stored)}
         if self.price is not None:
             log.values["picker/price"] = self.price.value
+            log.values["picker/expected"] = self._expected(trainer)
         if self._losses:
             log.values["picker/loss"] = float(torch.stack(self._losses).mean())
         logger.info(
@@ -189,11 +192,21 @@ class Bilevel(Callback):
         )
 
     def on_fit_end(self, trainer: "Trainer") -> None:
-        """Says so if nothing was found."""
+        """Says so if nothing was found, or if the budget cuts what the picker wants."""
         if self._choice is not None and not self._choice.has_moved:
             logger.warning(
                 "the widths never left their start: raise epochs or adae_picker_lr, or lower adae_every or adae_warmup"
             )
+        if self.price is not None and self._expected(trainer) > _WELL_ABOVE * self.price.budget:
+            logger.warning(
+                "the picker still expects %s parameters, adae_budget is %s: widths that it is least sure of are cut to "
+                "fit; raise epochs or adae_budget_rate",
+                f"{self._expected(trainer):,.0f}",
+                f"{self.price.budget:,}",
+            )
+
+    def _expected(self, trainer: "Trainer") -> float:
+        return float(_expected_size(table_of(trainer.model)).detach())
 
     def _step_state(self) -> dict[str, Any]:
         """What a step of the picker moves beside its parameters."""

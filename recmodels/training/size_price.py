@@ -19,7 +19,7 @@ class SizePrice:
         rate: >= 0, rise of the price in a step per share of the budget that is exceeded.
 
     Attributes:
-        value: >= 0, cost of a table of twice the budget, in units of the ranking term, once the table fits.
+        value: >= 0, the multiplier: slope of the cost at the budget, in units of the ranking term per whole budget.
 
     Source: augmented Lagrangian of `min loss subject to size <= budget`, Nocedal & Wright 2006, chapter 17.
     """
