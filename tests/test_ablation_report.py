@@ -353,6 +353,7 @@ def test_points_of_several_sizes_have_a_table_and_a_picture_of_them(tmp_path: Pa
         shown = cells[name][2].partition(" ")[0]
         assert f"{raw.loc[name, 'test ndcg@10']:.4f}".removeprefix("0") == shown
         assert 0 <= raw.loc[name, "tail users ndcg@10"] <= 1
+        assert 0 <= raw.loc[name, "test recall@10"] <= 1
     assert Page(page.read_text()).open == []
     assert "Quality against size" in page.read_text()
 

@@ -40,11 +40,12 @@ def size_frame(evidence: Evidence) -> pd.DataFrame:
 
 
 def size_records(evidence: Evidence) -> pd.DataFrame:
-    """The same unrounded, with time and memory: for each point means and deviations (n - 1) over its seeds."""
+    """The same unrounded, with other list lengths, time and memory: means and deviations (n - 1) over seeds."""
     rows = []
     for line in sized_lines(evidence):
         found: dict[str, list[float]] = {"stored": [float(_size(run) or 0) for run in line.runs]}
-        found[f"test {evidence.metric}"] = [run.result["test"][evidence.metric] for run in line.runs]
+        for metric in dict.fromkeys((evidence.metric, *filter(_is_shown, line.runs[0].result["test"]))):
+            found[f"test {metric}"] = [run.result["test"][metric] for run in line.runs]
         found |= _groups(line, evidence.metric)
         found |= {key: values for key in _COSTS if (values := [r.result[key] for r in line.runs if key in r.result])}
         row: dict[str, str | int | float] = {"point": line.name, "seeds": len(line.runs)}
@@ -53,6 +54,10 @@ def size_records(evidence: Evidence) -> pd.DataFrame:
             row[f"{name} deviation"] = statistics.stdev(values) if len(values) > 1 else math.nan
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _is_shown(metric: str) -> bool:
+    return metric.partition("@")[0] in ("recall", "ndcg")
 
 
 def sized(evidence: Evidence) -> list[Sized]:
