@@ -280,7 +280,8 @@ def test_a_search_that_ends_before_its_price_has_made_the_table_fit_says_so(
     hasty = {"adae_budget": 0.3, "adae_budget_rate": 0.0, "adae_picker_lr": 1e-3}
     start(tmp_path, **SEARCH | hasty, epochs=2).fit()
     assert re.search(
-        r"still expects [\d,]+ parameters, adae_budget is 681: .* raise epochs or adae_budget_rate", caplog.text
+        r"still expects [\d,]+ parameters, adae_budget leaves 681 for rows: .* raise epochs or adae_budget_rate",
+        caplog.text,
     )
 
 

@@ -73,6 +73,16 @@ def test_a_mixture_may_keep_the_length_of_the_widest_candidate() -> None:
     assert_close(candidates(torch.eye(3)[[2] * SIZES[0]]), whole)
 
 
+def test_columns_of_no_candidate_are_no_part_of_the_length() -> None:
+    whole = START[: SIZES[0]]
+    candidates = Candidates(lambda width: whole[:, :width].clone(), (2, 4), D, Form(keeps_length=True))
+    rows = candidates(torch.eye(2)[[0] * SIZES[0]])
+    assert_close(rows.norm(dim=-1), whole[:, :4].norm(dim=-1))
+    rows.sum().backward()
+    assert candidates.weights[0].grad is not None
+    assert candidates.weights[0].grad[:, 4:].eq(0).all()
+
+
 def test_rows_of_zeros_stay_zeros_with_a_finite_gradient() -> None:
     candidates = _candidates(slice(0, SIZES[0]), keeps_length=True)
     with torch.no_grad():

@@ -38,7 +38,7 @@ class Table(nn.Module):
         """As torch's, but a state of another layout is an error: rows of the same shapes may be of other nodes."""
         for name in self.layout:
             given, own = state_dict.get(prefix + name), getattr(self, name)
-            if given is not None and given.shape == own.shape and not bool((given.to(own) == own).all()):
+            if given is not None and not (given.shape == own.shape and bool((given.to(own) == own).all())):
                 # At once, as torch would go on to load what belongs to other nodes.
                 raise RuntimeError(f"{prefix}{name}: of a table whose nodes have other {name}; make it with those")
         super()._load_from_state_dict(state_dict, prefix, *args)

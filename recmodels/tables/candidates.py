@@ -64,7 +64,7 @@ class Candidates(nn.Module):
         if self.form.has_prefixes:  # the same sum, without its terms
             whole = self.weights[0]
             rows = whole * (gates @ self.masks)
-            return rows * _stretch(rows, whole) if self.form.keeps_length else rows
+            return rows * _stretch(rows, whole[:, : self.dims[-1]]) if self.form.keeps_length else rows
         terms = []
         for k, (width, align) in enumerate(zip(self.dims, self.alignments, strict=True)):
             weight = self.weights[k] if len(self.weights) > 1 else self.weights[0]
@@ -81,7 +81,7 @@ class Candidates(nn.Module):
 
 
 def _stretch(rows: Tensor, whole: Tensor) -> Tensor:
-    """(n, 1) factors that make rows (n, D) as long as those of `whole`, bounded, lest nearly nothing fill a row."""
+    """(n, 1) factors that make rows (n, D) as long as those of `whole`, bounded, lest next to nothing fill a row."""
     wanted = _lengths(whole)
     return wanted / torch.maximum(_lengths(rows), wanted / _LONGEST_STRETCH)
 

@@ -199,8 +199,8 @@ class Bilevel(Callback):
             )
         if self.price is not None and self._expected(trainer) > _WELL_ABOVE * self.price.budget:
             logger.warning(
-                "the picker still expects %s parameters, adae_budget is %s: widths that it is least sure of are cut to "
-                "fit; raise epochs or adae_budget_rate",
+                "the picker still expects %s parameters, adae_budget leaves %s for rows: widths that it is least sure "
+                "of are cut to fit; raise epochs or adae_budget_rate",
                 f"{self._expected(trainer):,.0f}",
                 f"{self.price.budget:,}",
             )
