@@ -47,7 +47,11 @@ def write_data(root: Path, name: str = "planted") -> Path:
     generator = torch.Generator().manual_seed(0)
     same = torch.arange(N_USERS)[:, None] % N_GROUPS == torch.arange(N_ITEMS)[None] % N_GROUPS
     likes = torch.rand(N_USERS, N_ITEMS, generator=generator) < torch.where(same, 0.6, 0.05)
-    rows = [f"u{user}\ti{item}" for user, item in likes.nonzero().tolist()]
+    return write_rows(root, [f"u{user}\ti{item}" for user, item in likes.nonzero().tolist()], name)
+
+
+def write_rows(root: Path, rows: list[str], name: str = "planted") -> Path:
+    """Writes a data set of lines of a user and an item; returns the data path."""
     folder = root / "data" / name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.inter").write_text("\n".join(["user_id:token\titem_id:token", *rows]) + "\n")

@@ -10,7 +10,7 @@ import torch
 from recmodels.experiments import run
 from recmodels.experiments.session import resolve_train
 from recmodels.training.bilevel import table_of
-from tests.runs import Started, options, start
+from tests.runs import Started, options, start, write_rows
 
 N_GROUPS, ITEMS_PER_GROUP, N_HITS, N_FREQUENT, N_RARE = 12, 10, 20, 72, 300
 SETTINGS: dict[str, Any] = {
@@ -63,9 +63,7 @@ def write_world(root: Path, has_rare_tastes: bool = False) -> None:
             anywhere = torch.randperm(n_items, generator=generator)
             chosen = torch.cat([hits, anywhere[~torch.isin(anywhere, hits)][: 6 - n_hits]]).tolist()
         rows += [f"r{user}\ti{item}" for item in chosen]
-    folder = root / "data" / "planted"
-    folder.mkdir(parents=True)
-    (folder / "planted.inter").write_text("\n".join(["user_id:token\titem_id:token", *rows]) + "\n")
+    write_rows(root, rows)
 
 
 def _items_of_groups(n: int, generator: torch.Generator) -> torch.Tensor:
@@ -132,10 +130,7 @@ def test_with_uniform_gates_nearly_to_the_end_all_users_stay_wide(tmp_path: Path
 def test_from_noise_nobody_is_found_to_need_width(tmp_path: Path) -> None:
     """Of independent pairs nothing can be learned but which of them are held out, if anything told the weights."""
     likes = torch.rand(200, 100, generator=torch.Generator().manual_seed(0)) < 0.3
-    folder = tmp_path / "data" / "planted"
-    folder.mkdir(parents=True)
-    rows = [f"u{user}\ti{item}" for user, item in likes.nonzero().tolist()]
-    (folder / "planted.inter").write_text("\n".join(["user_id:token\titem_id:token", *rows]) + "\n")
+    write_rows(tmp_path, [f"u{user}\ti{item}" for user, item in likes.nonzero().tolist()])
     plain = {"rec_loss": "bpr", "rec_similarity": "inner", "rec_temperature": 1.0, "aggregation": "lightgcn"}
     widths = {"embedding_size": 64, "adae_dims": [2, 64], "adae_item_dims": None, "adae_item_quantiles": None}
     longer = {"adae_warmup": 0, "train_batch_size": 512, "epochs": 60, "eval_step": 60}

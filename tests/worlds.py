@@ -11,7 +11,7 @@ from recmodels.data.split import interactions
 from recmodels.experiments.session import Session, prepare, resolve_train
 from recmodels.models import GraphRecommender
 from recmodels.objectives import Objective
-from tests.runs import options
+from tests.runs import options, write_rows
 
 N_GROUPS, GROUP_SIZE = 4, 15  # 15 users and 15 items a group
 
@@ -21,10 +21,7 @@ def write_groups(root: Path, inside: float = 0.8, across: float = 0.05) -> None:
     group = torch.arange(N_GROUPS * GROUP_SIZE) // GROUP_SIZE
     probability = torch.where(group[:, None] == group, inside, across)
     likes = torch.rand(probability.shape, generator=torch.Generator().manual_seed(0)) < probability
-    rows = [f"u{user}\ti{item}" for user, item in likes.nonzero().tolist()]
-    folder = root / "data" / "planted"
-    folder.mkdir(parents=True)
-    (folder / "planted.inter").write_text("\n".join(["user_id:token\titem_id:token", *rows]) + "\n")
+    write_rows(root, [f"u{user}\ti{item}" for user, item in likes.nonzero().tolist()])
 
 
 def session(root: Path, **overrides: Any) -> Session:  # noqa: ANN401

@@ -87,17 +87,11 @@ def compacted(run_dir: str, overrides: Mapping[str, Any]) -> tuple[Resolved, str
     resolved = _resolved(run_dir, chosen, overrides, **how)
     total = _n_parameters(resolved, graph)
     if found_table.budget is not None:
-        _check_size(resolved, total, max(found_table.n_stored(), _budget(found, graph)))
+        _check_size(resolved, total, max(found_table.n_stored(), session.model.params.budget(graph)))
     words = describe_widths(graph, widths, total, resolved.values["embedding_size"])
     if how:
         words = f"{run_dir} is not finished: these are its widths so far; --resume={run_dir} searches on\n{words}"
     return resolved, words
-
-
-def _budget(of: Resolved, graph: BipartiteGraph) -> int:
-    """`adae_budget` in parameters, norms included."""
-    budget = float(of.values["adae_budget"])
-    return int(budget * graph.n_nodes * of.values["embedding_size"] if budget <= 1 else budget)
 
 
 def _check_size(resolved: Resolved, total: int, budget: int) -> None:

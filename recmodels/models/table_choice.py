@@ -63,7 +63,7 @@ class TableParams(SearchParams):
 
     @property
     def candidate_form(self) -> Form:
-        """Of the candidates of a search."""
+        """How rows are stored and aligned; lengths are of a search alone."""
         return Form(self.adae_share, self.adae_align == "transform", self.adae_norm, self.adae_keep_length)
 
     @property
@@ -170,8 +170,13 @@ class TableParams(SearchParams):
             )
         return found
 
+    def budget(self, graph: BipartiteGraph) -> int:
+        """`adae_budget` in parameters, norms included; up to 1 it is a share of the plain table."""
+        given = float(self.adae_budget or 0)
+        return int(given * (graph.n_nodes * self.embedding_size) if given <= 1 else given)
+
     def rows_budget(self, graph: BipartiteGraph, smallest: int) -> int:
-        """What `adae_budget` leaves for rows, in parameters: up to 1 it is a share of the plain table.
+        """What `adae_budget` leaves for rows, in parameters.
 
         Args:
             graph: of the table.
@@ -187,7 +192,7 @@ class TableParams(SearchParams):
                 "raise embedding_size"
             )
         n_norms = 4 * self.embedding_size if self.adae_norm else 0  # gain and shift of both sides
-        rows = int(budget * plain if budget <= 1 else budget) - n_norms
+        rows = self.budget(graph) - n_norms
         given = f"{budget:g}" if budget <= 1 else f"{int(budget):,}"
         require_budget(rows, smallest, given if rows != budget else "")
         return rows
@@ -203,12 +208,14 @@ def table(p: TableParams, graph: BipartiteGraph, stream: Callable[[str], torch.G
         mask = mask_from_text(p.adae_mask or "", graph.n_nodes, p.embedding_size)
         return PrunedTable(INITIALIZATIONS[p.init](graph, p.embedding_size, stream("table")), mask)
     start = (prefix_start if p.adae_share else own_start)(p, graph, stream("table"))
-    options = (p.adae_align == "transform", p.adae_norm)
+    form = p.candidate_form
     if p.adae_mode != "auto":
-        return AdaptiveTable(graph, chosen_widths(p, graph, stream), start, p.embedding_size, *options)
+        return AdaptiveTable(
+            graph, chosen_widths(p, graph, stream), start, p.embedding_size, form.has_transform, form.has_norm
+        )
 
     def candidates(side: int, nodes: Tensor) -> Candidates:
-        return Candidates(lambda width: start(width)[nodes], p.dims[side], p.embedding_size, p.candidate_form)
+        return Candidates(lambda width: start(width)[nodes], p.dims[side], p.embedding_size, form)
 
     smallest = graph.n_users * p.dims[0][0] + graph.n_items * p.dims[1][0]
     budget = None if p.adae_budget is None else p.rows_budget(graph, smallest)

@@ -197,11 +197,11 @@ class Bilevel(Callback):
             logger.warning(
                 "the widths never left their start: raise epochs or adae_picker_lr, or lower adae_every or adae_warmup"
             )
-        if self.price is not None and self._expected(trainer) > _WELL_ABOVE * self.price.budget:
+        if self.price is not None and (expected := self._expected(trainer)) > _WELL_ABOVE * self.price.budget:
             logger.warning(
                 "the picker still expects %s parameters, adae_budget leaves %s for rows: widths that it is least sure "
                 "of are cut to fit; raise epochs or adae_budget_rate",
-                f"{self._expected(trainer):,.0f}",
+                f"{expected:,.0f}",
                 f"{self.price.budget:,}",
             )
 
