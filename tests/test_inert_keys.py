@@ -35,6 +35,7 @@ UNREAD: list[tuple[dict[str, Any], str, Any]] = [
     ({"model": "SGL", "ssl_weight": 0}, "ssl_candidates", "batch"),
     ({"model": "LightGCN"}, "adae_dims", [3, 5]),
     ({"model": "LightGCN"}, "slk_k", 3),
+    ({"model": "LightGCN"}, "distill_top", 3),
     ({"model": "LightGCN", "table": "adaptive", "adae_mode": "fix"}, "adae_budget", 0.3),
     (LOGITS, "adae_picker_hidden", 7),
     (LOGITS, "adae_bucket_width", 3),
@@ -42,6 +43,7 @@ UNREAD: list[tuple[dict[str, Any], str, Any]] = [
     (LOGITS, "stopping_step", 1),
 ]
 READ: list[tuple[dict[str, Any], str, Any]] = [
+    ({"model": "LightGCN", "distill_weight": 0.5}, "distill_top", 3),
     ({"model": "NCL_OT"}, "num_clusters", 3),
     (NO_PROTOTYPES | {"ot_sampler": "cluster", "ot_structure": "feature"}, "num_clusters", 3),
     ({"model": "NCL_OT", "ot_share": 0.5, "ot_structure": "adjacency"}, "ot_gw_epsilon", 0.7),
@@ -79,10 +81,10 @@ def test_what_is_read_moves_both(chosen: dict[str, Any], key: str, value: Any, t
 @pytest.mark.parametrize(
     ("weights_of_terms", "listed"),
     [
-        ({"model": "LightGCN", "bpr_weight": 0, "reg_weight": 0}, "bpr_weight, reg_weight"),
+        ({"model": "LightGCN", "bpr_weight": 0, "reg_weight": 0}, "bpr_weight, distill_weight, reg_weight"),
         (
             {"model": "NCL_OT", "bpr_weight": 0, "reg_weight": 0, "ssl_reg": 0, "ot_weight": 0, "warm_up_step": 3},
-            "bpr_weight, reg_weight, ssl_reg, proto_reg (from epoch 3), ot_weight",
+            "bpr_weight, distill_weight, reg_weight, ssl_reg, proto_reg (from epoch 3), ot_weight",
         ),
     ],
 )

@@ -84,7 +84,7 @@ def test_weights_and_terms_follow_the_seed_only(name: str, tmp_path: Path) -> No
 
 
 def test_a_state_dict_restores_scores_and_terms(name: str, tmp_path: Path) -> None:
-    trained, fresh = _started(tmp_path, name, seed=3), session(tmp_path, model=name, seed=4)
+    trained, fresh = (_started(tmp_path, name, seed=seed) for seed in (3, 4))
     _step(trained)
     assert not torch.equal(scores(fresh.model.eval()), scores(trained.model.eval()))
     fresh.model.load_state_dict(trained.model.state_dict())

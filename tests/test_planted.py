@@ -59,6 +59,14 @@ def test_every_ranking_loss_finds_the_groups(loss: str, tmp_path: Path) -> None:
     assert top1_in_group(_trained(untrained, tmp_path)) > 0.85
 
 
+def test_a_student_who_sees_no_positive_finds_the_groups_by_its_teacher(tmp_path: Path) -> None:
+    write_groups(tmp_path)
+    choice = {"bpr_weight": 0, "distill_weight": 1, "distill_penalty": 5, "distill_top": 10}
+    untrained = session(tmp_path, model="LightGCN", **TRAINING, **choice, rec_similarity="cosine", rec_temperature=0.2)
+    assert top1_in_group(untrained) < 0.5
+    assert top1_in_group(_trained(untrained, tmp_path)) > 0.85
+
+
 def test_lightgcnpp_finds_the_groups(tmp_path: Path) -> None:
     write_groups(tmp_path)
     untrained = session(tmp_path, model="LightGCN", aggregation="lightgcn++", **TRAINING)

@@ -14,7 +14,7 @@ LAYERS: list[set[str]] = [
     {"allocator", "errors", "records", "streams", "files", "typed_values", "tiling", "losses"},
     {"adjacency", "attention"},
     {"graph"},
-    {"kernels", "costs", "params", "proximal_steps", "clustering", "sampling", "spectral", "filters"},
+    {"kernels", "costs", "params", "proximal_steps", "clustering", "sampling", "spectral", "filters", "ridge"},
     {"plain_yaml"},
     {"sinkhorn", "problems", "scoring", "tables", "views", "layers", "run_params", "data_params", "compat"},
     {"transport", "config", "data", "perturbed_views"},
@@ -48,6 +48,7 @@ MATHEMATICS = {
     "perturbed_views",
     "node_views",
     "filters",
+    "ridge",
 }
 CONFIGURATION = {
     "params",

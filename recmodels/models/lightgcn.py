@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from recmodels.graph import BipartiteGraph
 from recmodels.models.base import GraphRecommender, Parts
+from recmodels.models.distillation_term import DistillationParams, distillation
 from recmodels.models.ranking_term import RankingParams, ranking, scorer
 from recmodels.models.table_choice import TableParams, table
 from recmodels.objectives import EgoNorm
@@ -22,7 +23,7 @@ class LightGCN(GraphRecommender):
     """
 
     @dataclass(frozen=True)
-    class Params(TableParams, RankingParams):
+    class Params(TableParams, RankingParams, DistillationParams):
         """Keys of `properties/model/LightGCN.yaml`."""
 
         n_layers: int = param(ge=1)
@@ -36,7 +37,7 @@ class LightGCN(GraphRecommender):
 
         def first_epochs(self) -> dict[str, int]:
             """Keys of the weights of the loss's terms, and the epoch in which each term begins to count."""
-            return {"bpr_weight": 0, "reg_weight": 0}
+            return {"bpr_weight": 0, "distill_weight": 0, "reg_weight": 0}
 
         def problems(self) -> list[str]:
             """Also: an epoch needs a loss, and a search a term that ranks."""
@@ -48,14 +49,15 @@ class LightGCN(GraphRecommender):
             return super().problems() + idle + ([lacking] if self.held_out_share and not self.bpr_weight else [])
 
     def build(self, p: Params, graph: BipartiteGraph) -> Parts:
-        """Table, propagation, the ranking loss and the regulariser."""
+        """Table, propagation, the ranking loss, the teacher's term and the regulariser."""
         plus = Aggregation(p.agg_target_exponent, p.agg_source_exponent, True, p.agg_ego_share)
         chosen = plus if p.aggregation == "lightgcn++" else Aggregation()
         aggregation = chosen._replace(edge_dropout=p.agg_edge_dropout)
+        ranks = [ranking(p, graph), distillation(p, graph, p.rec_user_exponent)]
         return Parts(
             table(p, graph, self.stream),
             PropagationView(aggregation.adjacency(graph), p.n_layers, aggregation=aggregation),
-            [ranking(p, graph), EgoNorm(p.reg_weight, squared=p.require_pow)],
+            [*ranks, EgoNorm(p.reg_weight, squared=p.require_pow)],
             scorer(p, graph),
         )
 

@@ -3,6 +3,7 @@
 from recmodels.objectives.base import Objective
 from recmodels.objectives.contrast import PrototypeContrast, StructureContrast
 from recmodels.objectives.distance_contrast import DistanceContrast
+from recmodels.objectives.distillation import Distillation, Teacher
 from recmodels.objectives.ranking import (
     AlignmentUniformity,
     BilateralRanking,
@@ -35,6 +36,7 @@ __all__ = [
     "AlignmentUniformity",
     "BilateralRanking",
     "DistanceContrast",
+    "Distillation",
     "EgoNorm",
     "Objective",
     "PairwiseRanking",
@@ -44,5 +46,6 @@ __all__ = [
     "SoftmaxRanking",
     "StructureContrast",
     "SubgraphTransport",
+    "Teacher",
     "TopKSoftmaxRanking",
 ]

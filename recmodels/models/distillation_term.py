@@ -1,0 +1,28 @@
+"""The distillation component: its keys, and the objective that they describe."""
+
+from dataclasses import dataclass
+
+from recmodels.graph import BipartiteGraph
+from recmodels.objectives import Distillation, Teacher
+from recmodels.params import Params, param
+
+
+@dataclass(frozen=True)
+class DistillationParams(Params):
+    """Keys of the teacher, and of the term that it teaches by."""
+
+    distill_weight: float = param(ge=0)
+    distill_penalty: float = param(gt=0)
+    distill_temperature: float = param(gt=0)
+    distill_top: int = param(ge=1)
+
+    def inert_keys(self) -> set[str]:
+        """Also: the teacher's keys, where nobody is taught."""
+        unread = set() if self.distill_weight else {"distill_penalty", "distill_temperature", "distill_top"}
+        return super().inert_keys() | unread
+
+
+def distillation(p: DistillationParams, graph: BipartiteGraph, user_exponent: float) -> Distillation:
+    """The objective that the parameters describe."""
+    teacher = Teacher(p.distill_penalty, p.distill_temperature, p.distill_top)
+    return Distillation(p.distill_weight, graph, teacher, user_exponent)

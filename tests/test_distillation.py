@@ -1,0 +1,154 @@
+"""The teacher's targets and the term that is learned from them, against loops; its keys, and what a student gains."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from recmodels.errors import ParamError
+from recmodels.experiments import run
+from recmodels.experiments.session import resolve_train
+from recmodels.graph import BipartiteGraph
+from recmodels.models import MODELS, LightGCN
+from recmodels.models.distillation_term import DistillationParams
+from recmodels.objectives import Distillation, SoftmaxRanking, Teacher
+from recmodels.records import Batch, Encoding
+from recmodels.ridge import interactions, ridge_weights
+from recmodels.scoring import Scorer, Temperature
+from recmodels.training import checkpoint
+from recmodels.views import PropagationView
+from tests.conftest import random_graph
+from tests.runs import StopAt, options, same_state
+from tests.worlds import session, triples
+
+TEACHER = Teacher(penalty=2.0, temperature=0.2, top=4)
+TAUGHT: dict[str, Any] = {"distill_weight": 0.5, "distill_penalty": 2.0, "distill_top": 6}
+
+
+def _world(has_bias: bool = False) -> tuple[BipartiteGraph, Encoding, Batch]:
+    graph = random_graph(8, 11, density=0.6)
+    generator = torch.Generator().manual_seed(3)
+    ego = torch.randn(graph.n_nodes, 5, dtype=torch.float64, generator=generator).requires_grad_()
+    scorer = Scorer(graph, "cosine", Temperature(0.3, 1.0, 0), has_bias=has_bias).double()
+    for bias in scorer.parameters():
+        torch.nn.init.normal_(bias, generator=generator)
+    encoding = scorer(PropagationView(graph.normalized_adjacency(torch.float64), 2)(ego))
+    users = torch.randint(1, 8, (20,), generator=generator)
+    items = 8 + torch.randint(1, 11, (2, 20), generator=generator)
+    return graph, encoding, Batch.of(users, items[0], items[1])
+
+
+def _begun(objective: Distillation, encoding: Encoding) -> Distillation:
+    objective.on_epoch_start(0, encoding.ego.detach(), torch.Generator())
+    return objective
+
+
+def _targets(graph: BipartiteGraph, teacher: Teacher) -> torch.Tensor:
+    """(n_users, n_items - 1) shares of all real items, by a loop."""
+    matrix = interactions(graph)
+    scores = torch.from_numpy(matrix.toarray() @ ridge_weights(matrix, teacher.penalty))[:, 1:]
+    shares = torch.zeros_like(scores)
+    for user, row in enumerate(scores):
+        best = row.argsort(descending=True)[: teacher.top]
+        shares[user, best] = (row[best] / teacher.temperature).softmax(0)
+    return shares
+
+
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize("exponent", [0.0, 0.5])
+def test_the_term_is_the_cross_entropy_against_the_teachers_shares(has_bias: bool, exponent: float) -> None:
+    graph, encoding, batch = _world(has_bias)
+    targets = _targets(graph, TEACHER)
+    term = _begun(Distillation(1.0, graph, TEACHER, exponent), encoding)
+    items = encoding.scored[graph.n_users + 1 :]
+    losses = [-(targets[user] * (items @ encoding.scored[user]).log_softmax(0)).sum() for user in batch.user]
+    want = (term.importance[batch.user] * torch.stack(losses)).mean()
+    got = term(encoding, batch)
+    assert_close(got, want, atol=1e-6, rtol=0)  # shares are rounded to the weights' own precision
+    gradients = [torch.autograd.grad(value, encoding.ego, retain_graph=True)[0] for value in (got, want)]
+    assert_close(*gradients, atol=1e-6, rtol=0)
+
+
+def test_a_teacher_who_knows_one_item_is_the_softmax_of_that_item() -> None:
+    graph, encoding, batch = _world()
+    term = _begun(Distillation(1.0, graph, Teacher(2.0, 0.2, 1)), encoding)
+    assert term.taught is not None
+    own = Batch.of(batch.user, graph.n_users + 1 + term.taught[batch.user, 0], batch.neg)
+    assert_close(term(encoding, batch), SoftmaxRanking(1.0, graph)(encoding, own))
+
+
+def test_the_report_is_the_least_value_of_the_term() -> None:
+    graph, encoding, _ = _world()
+    term = Distillation(1.0, graph, TEACHER)
+    assert term.report() == {}
+    shares = _targets(graph, TEACHER)[1:]
+    entropy = -(shares * shares.clamp_min(1e-300).log()).sum(-1).mean()
+    assert _begun(term, encoding).report()["entropy"] == pytest.approx(float(entropy), abs=1e-6)
+    assert float(entropy) < math.log(TEACHER.top)
+
+
+def test_before_an_epoch_there_is_no_teacher() -> None:
+    graph, encoding, batch = _world()
+    with pytest.raises(RuntimeError, match="call on_epoch_start first"):
+        Distillation(1.0, graph, TEACHER)(encoding, batch)
+
+
+@pytest.mark.parametrize("model", [name for name, cls in MODELS.items() if issubclass(cls, LightGCN)])
+def test_every_model_with_an_encoder_can_be_taught(model: str, tmp_path: Path) -> None:
+    of = session(tmp_path, model=model, **TAUGHT)
+    of.model.on_epoch_start(0)
+    assert of.model.weights()["distill"] == 0.5
+    terms = of.model.terms(of.model.batch(triples(of)))
+    terms["distill"].backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in of.model.parameters())
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in of.model.parameters())
+
+
+def test_an_interrupted_run_fits_the_same_teacher_again(tmp_path: Path) -> None:
+    changes = TAUGHT | {"model": "LightGCN", "epochs": 4}
+    whole = run.train(resolve_train(options(tmp_path, **changes)), str(tmp_path / "whole"))
+    with pytest.raises(KeyboardInterrupt):
+        run.train(resolve_train(options(tmp_path, **changes)), str(tmp_path / "cut"), watchers=[StopAt(2)])
+    run.resume(str(tmp_path / "cut"))
+    one, two = (checkpoint.load(folder / "last.pt", None)["weights"] for folder in (whole, tmp_path / "cut"))
+    assert same_state(one, two)
+    assert not [name for name in one if name.startswith("objectives")]
+
+
+def test_a_student_without_positives_learns_from_its_teacher_alone(tmp_path: Path) -> None:
+    of = session(tmp_path, model="LightGCN", bpr_weight=0, rec_similarity="cosine", rec_temperature=0.2, **TAUGHT)
+    of.model.on_epoch_start(0)
+    batch, optimizer = of.model.batch(triples(of)), torch.optim.Adam(of.model.parameters(), 0.05)
+    before = float(of.model.terms(batch)["distill"].detach())
+    for _ in range(60):
+        optimizer.zero_grad()
+        of.model.weighted_sum(of.model.terms(batch)).backward()
+        optimizer.step()
+    after = float(of.model.terms(batch)["distill"].detach())
+    floor = of.model.report()["distill/entropy"]
+    assert floor - 0.2 < after < before - 0.5 * (before - floor)
+
+
+def test_the_keys_reach_the_teacher(tmp_path: Path) -> None:
+    model = session(tmp_path, model="NCL", rec_user_exponent=0.5, distill_temperature=0.3, **TAUGHT).model
+    assert isinstance(model.params, DistillationParams)
+    (term,) = (o for o in model.objectives if isinstance(o, Distillation))
+    assert (term.weight, term.teacher) == (0.5, Teacher(2.0, 0.3, 6))
+    assert len(set(term.importance.tolist())) > 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"distill_weight": -1}, "distill_weight.*>= 0.*-1"),
+        ({"distill_penalty": 0}, "distill_penalty.*> 0.*0"),
+        ({"distill_temperature": 0}, "distill_temperature.*> 0.*0"),
+        ({"distill_top": 0}, "distill_top.*>= 1.*0"),
+    ],
+)
+def test_values_out_of_range_are_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ParamError, match=message):
+        resolve_train(options(tmp_path, model="LightGCN", **changes))
