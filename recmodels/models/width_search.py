@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from recmodels.graph import BipartiteGraph
-from recmodels.params import Params, param
+from recmodels.params import LARGEST_RATE, Params, param
 from recmodels.tables.candidates import Candidates
 from recmodels.tables.frequency import all_most_frequent_first
 from recmodels.tables.gates import Decay
@@ -27,7 +27,7 @@ class SearchParams(Params):
     adae_picker_embedding: bool = param()
     adae_picker_hidden: int = param(ge=1)
     adae_picker_optimizer: str = param(choices=("adam", "sgd"))
-    adae_picker_lr: float = param(gt=0)
+    adae_picker_lr: float = param(gt=0, le=LARGEST_RATE)
     adae_bucket_width: int = param(ge=1)
     adae_every: int = param(ge=1)
     adae_holdout: float = param(gt=0, lt=1)
