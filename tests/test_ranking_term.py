@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch.testing import assert_close
 
 from recmodels.errors import ParamError
-from recmodels.experiments.session import resolve_train
+from recmodels.experiments.session import resolve_train, training_problems
+from recmodels.losses import uniformity
 from recmodels.models.ranking_term import LOSSES, RankingParams
 from recmodels.objectives import BilateralRanking, TopKSoftmaxRanking
 from tests.runs import options
@@ -21,6 +24,23 @@ def test_a_loss_takes_its_name_and_its_weight(loss: str, tmp_path: Path) -> None
     assert isinstance(model.params, RankingParams)
     assert model.weights()[loss] == 0.25
     assert set(model.weights()) == {loss, "reg"}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_losses_that_need_batches_of_interactions_are_refused_by_users(loss: str, tmp_path: Path) -> None:
+    resolved = resolve_train(options(tmp_path, model="LightGCN", rec_loss=loss, train_batch_unit="users"))
+    wanted = loss in ("sampled_softmax", "directau")
+    start = f"train_batch_unit: got 'users' beside rec_loss '{loss}', whose "
+    assert [problem.startswith(start) for problem in training_problems(resolved)] == [True] * wanted
+
+
+def test_the_copies_of_a_user_would_be_most_of_directaus_uniformity() -> None:
+    x = F.normalize(torch.randn(16, 8, generator=torch.Generator().manual_seed(0)), dim=-1)
+    n = 12  # interactions of each user
+    once, copied = uniformity(x, torch.ones(16)), uniformity(x, torch.full((16,), n))
+    pairs, copies = n * n * 16 * 15 * once.exp(), n * (n - 1) * 16  # the potential of a copy is 1
+    assert_close(copied.exp(), (pairs + copies) / (16 * n * (16 * n - 1)))
+    assert copies / (pairs + copies) > 0.5
 
 
 def test_every_learned_part_of_the_score_gets_a_gradient_and_is_saved(tmp_path: Path) -> None:
