@@ -20,8 +20,8 @@ class RankingObjective(Objective):
         weight: multiplier.
         graph: gives the interactions of each user, n: distinct pairs. A pair that the data repeat counts once in n, and
             each of its rows is a positive.
-        user_exponent: >= 0; a positive counts n^-user_exponent, scaled to 1 in the mean over all interactions. 0 counts
-            interactions alike, 1 counts users alike.
+        user_exponent: in [0, 4]; a positive counts n^-user_exponent, scaled to 1 in the mean over all interactions. 0
+            counts interactions alike, 1 counts users alike.
     """
 
     importance: Tensor

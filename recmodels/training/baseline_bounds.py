@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 from recmodels.errors import ParamError
-from recmodels.params import Params
+from recmodels.params import SMALLEST_TEMPERATURE, Params
 
 _SIZE, _WEIGHT, _SHARE = {"ge": 1}, {"ge": 0}, {"ge": 0, "le": 1}
 _DROPOUT = {"ge": 0, "lt": 1}  # 1 would leave nothing of the input
@@ -46,7 +46,7 @@ BOUNDS: dict[str, dict[str, dict[str, Any]]] = {
         "kfac": _SIZE,
         "std": _WEIGHT,
         "encoder_hidden_size": _SIZE,
-        "tau": _POSITIVE,
+        "tau": {"ge": SMALLEST_TEMPERATURE},
         "anneal_cap": _WEIGHT,
         "total_anneal_steps": _WEIGHT,
         "reg_weights": _WEIGHT,
