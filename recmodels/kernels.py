@@ -100,11 +100,13 @@ def kth_largest_score(anchors: Tensor, candidates: Tensor, k: int) -> Tensor:
         k: >= 1; more than M is M, the smallest.
 
     Returns:
-        (B,).
+        (B,), in the widest dtype of both and float32, also under autocast.
     """
+    dtype = reduce(torch.promote_types, (anchors.dtype, candidates.dtype), torch.float32)
+    anchors, candidates = anchors.to(dtype), candidates.to(dtype)
     budget = _SIMILARITY_BYTES.get(anchors.device.type, _SIMILARITY_BYTES["cpu"])
     rows = max(1, budget // (candidates.shape[0] * candidates.element_size()))
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(anchors.device.type, enabled=False):
         blocks = anchors.split(rows)
         return torch.cat([(block @ candidates.T).topk(min(k, len(candidates))).values[:, -1] for block in blocks])
 

@@ -145,10 +145,16 @@ def uniformity(x: Tensor, counts: Tensor, t: float = 2.0) -> Tensor:
         t: > 0, inverse squared width of the Gaussian.
 
     Returns:
-        Scalar, <= 0; 0 where all rows coincide, or there is only one.
+        Scalar, <= 0; 0 where all rows coincide, or there is only one. In the wider of the dtype of x and float32, also
+        under autocast: sums over pairs go beyond float16's largest number from a few hundred rows on.
 
     Source: Wang & Isola 2020, eq. 2; Wang et al. 2022 (DirectAU), eq. 6.
     """
+    with torch.autocast(x.device.type, enabled=False):
+        return _uniformity(x.to(torch.promote_types(x.dtype, torch.float32)), counts, t)
+
+
+def _uniformity(x: Tensor, counts: Tensor, t: float) -> Tensor:
     counts = counts.to(x.dtype)
     potential = (2 * t * (x @ x.T - 1)).exp().masked_fill(torch.eye(len(x), dtype=torch.bool, device=x.device), 0)
     copies = (counts * (counts - 1)).sum()  # pairs of copies of a row, at distance 0

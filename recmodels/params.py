@@ -12,6 +12,11 @@ __all__ = ["Params", "nearest", "param", "raise_all", "suggest"]
 
 P = TypeVar("P", bound="Params")
 
+# Above it a first step of Adam, the rate over 1 - 0.9, nears float32's largest number, where torch raises.
+LARGEST_RATE = 1e30
+# Below it similarities over the temperature soon leave float32, and the temperature itself can be 0 there.
+SMALLEST_TEMPERATURE = 1e-6
+
 _BOUNDS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
     "ge": (operator.ge, ">="),
     "gt": (operator.gt, ">"),

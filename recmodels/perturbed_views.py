@@ -124,6 +124,8 @@ class NoisyView(PropagationView):
 class LowRankView(nn.Module):
     """One propagation by the best approximation of rank q of `D^-1/2 A D^-1/2`; memory is O(N q).
 
+    As `kernels.propagate` it stays in the dtype of its factors under autocast: float16 has no room for sums over nodes.
+
     Args:
         graph: users and items; rows of isolated nodes stay 0.
         rank: q >= 1, clipped to the number of real nodes of the smaller side, where the approximation is exact.
@@ -145,9 +147,10 @@ class LowRankView(nn.Module):
             self.register_buffer(name, part, persistent=False)
 
     def forward(self, hop: Tensor) -> Tensor:
-        """(N, d) the next hop."""
-        users, items = hop.split([len(self.users), len(self.items)])
-        return torch.cat([self.users @ (self.items.T @ items), self.items @ (self.users.T @ users)])
+        """(N, d) the next hop, in the dtype of the factors."""
+        with torch.autocast(hop.device.type, enabled=False):
+            users, items = hop.to(self.users.dtype).split([len(self.users), len(self.items)])
+            return torch.cat([self.users @ (self.items.T @ items), self.items @ (self.users.T @ users)])
 
     def extra_repr(self) -> str:
         """The rank."""

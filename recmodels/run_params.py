@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from recmodels.params import Params, nearest, param
+from recmodels.params import LARGEST_RATE, Params, nearest, param
 
 METRICS = (
     "Recall",
@@ -23,6 +23,7 @@ METRICS = (
 )
 LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")
 LARGEST_SEED = 2**32 - 1  # numpy takes no larger one
+LARGEST_DECAY = 1e6  # times the largest learning rate, as AdamW has it, still a float32
 _DICTS_OF_EVALUATION = ("split", "order", "group_by", "mode")
 _RANKING_REASON = "sampled or labeled metrics do not rank models consistently; use full"
 
@@ -46,8 +47,8 @@ class RunParams(Params):
     train_batch_unit: Literal["interactions", "users"] = param(doc="what train_batch_size counts")
     shuffle: bool = param(doc="whether training data are shuffled every epoch")
     learner: str = param(doc="optimizer")
-    learning_rate: float = param(gt=0, doc="step size of the optimizer")
-    weight_decay: float = param(ge=0, doc="L2 penalty inside the optimizer")
+    learning_rate: float = param(gt=0, le=LARGEST_RATE, doc="step size of the optimizer")
+    weight_decay: float = param(ge=0, le=LARGEST_DECAY, doc="L2 penalty inside the optimizer")
     weight_average: float = param(ge=0, lt=1, doc="decay of the running average of the weights")
     train_neg_sample_args: dict[str, Any] = param(doc="negative sampling of training")
     clip_grad_norm: dict[str, Any] | None = param(doc="max_norm and norm_type, or null")

@@ -4,6 +4,7 @@ import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -275,6 +276,11 @@ def test_every_number_has_a_bound(name: str) -> None:
         ("RecVAE", "mixture_weights", [0, 0, 0], r"expected three weights that are not all 0, got \[0.0, 0.0, 0.0\]"),
         ("ItemKNN", "k", 0, "must be >= 1, got 0"),
         ("ItemKNN", "k", -3, "must be >= 1, got -3"),
+        ("NeuMF", "use_pretrain", True, r"expected false \(a run starts from its seed, .*\), got True"),
+        ("NeuMF", "mf_pretrain_path", "mf.pth", r"expected null \(.*\), got 'mf.pth'"),
+        ("NeuMF", "mlp_pretrain_path", "mlp.pth", r"expected null \(.*\), got 'mlp.pth'"),
+        ("MultiVAE", "learning_rate", 1e38, r"must be <= 1e\+30, got 1e\+38"),
+        ("BPR", "weight_decay", 1e39, r"must be <= 1000000.0, got 1e\+39"),
     ],
 )
 def test_a_value_that_recbole_cannot_use_is_refused_before_data_are_loaded(
@@ -290,6 +296,67 @@ def test_a_value_that_recbole_cannot_use_is_refused_before_data_are_loaded(
 def test_neumf_needs_one_of_its_parts() -> None:
     with pytest.raises(ParamError, match="mlp_train: expected true where mf_train is false, got False"):
         resolve_train({"model": "NeuMF", "dataset": "nowhere", "mf_train": False, "mlp_train": False})
+
+
+RATED = [f"u{user}\ti{item}\t{1 + (user + item) % 5}" for user in range(12) for item in range(60) if (user + item) % 3]
+
+
+def rated(root: Path, **overrides: Any) -> Session:  # noqa: ANN401
+    """DMF on interactions with ratings, which it is to read."""
+    folder = root / "data" / "planted"
+    folder.mkdir(parents=True)
+    (folder / "planted.inter").write_text("\n".join(["user_id:token\titem_id:token\trating:float", *RATED]) + "\n")
+    return session(root, model="DMF", inter_matrix_type="rating", **overrides)
+
+
+def test_dmf_reads_ratings(tmp_path: Path) -> None:
+    of = rated(tmp_path, load_col={"inter": ["user_id", "item_id", "rating"]})
+    found = of.model.interaction_matrix.toarray()
+    assert set(found.flatten()) == {0, 1, 2, 3, 4, 5}
+    assert ((found > 0) == (counts(of) > 0)).all()
+
+
+@pytest.mark.parametrize(
+    "overrides", [{}, {"load_col": None, "unused_col": {"inter": ["rating"]}}], ids=["not loaded", "dropped"]
+)
+def test_ratings_that_the_data_do_not_have_are_missed_before_there_is_a_run(
+    overrides: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(
+        ParamError, match="^inter_matrix_type: got 'rating', .* the data have user_id, item_id; expected"
+    ):
+        rated(tmp_path, **overrides)
+
+
+@pytest.mark.parametrize(
+    ("raised", "seen", "text"),
+    [
+        (
+            ValueError("two\nlines"),
+            TrainingError,
+            r"BPR: RecBole's constructor raised ValueError \(two lines\); its keys: ",
+        ),
+        (RuntimeError("can't allocate memory"), RuntimeError, "can't allocate memory"),
+        (MemoryError("all taken"), MemoryError, "all taken"),
+    ],
+)
+def test_what_a_constructor_raises_is_one_error_but_for_memory(
+    raised: Exception, seen: type[Exception], text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BPR, "__init__", Mock(side_effect=raised))
+    with pytest.raises(seen, match=f"^{text}"):
+        train(resolve_train(options(tmp_path, model="BPR")), "run")
+    assert not Path("run").exists()
+
+
+@each(["LightGCN", "BPR"])
+@pytest.mark.parametrize("learner", ["adam", "adamw", "sgd"])
+def test_a_step_with_the_largest_rate_and_decay_can_be_taken(name: str, learner: str, tmp_path: Path) -> None:
+    resolved = resolve_train(
+        options(tmp_path, model=name, epochs=1, learner=learner, learning_rate=1e30, weight_decay=1e6)
+    )
+    with pytest.raises(TrainingError):  # the weights that it leaves are another matter
+        train(resolved, "run")
 
 
 def test_a_singular_matrix_is_one_error(tmp_path: Path) -> None:

@@ -179,6 +179,27 @@ def test_parts_of_a_fixed_split_with_common_pairs_are_refused(
     assert len(split(config, load_dataset(config), 1).train.dataset) == 60
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_file_of_a_fixed_split_that_repeats_a_pair_is_refused_unless_repeats_are_wanted(
+    root: Path, place: int
+) -> None:
+    names, parts = ["train", "valid", "test"], [PAIRS[:60], PAIRS[60:80], PAIRS[80:]]
+    parts[place] = [*parts[place], *parts[place][:2], parts[place][1]]
+    for name, pairs in zip(names, parts, strict=True):
+        write(root, atomic(pairs), f"toy.{name}.inter")
+    config = make_config(root, benchmark_filename=names)
+    user, item = parts[place][1]
+    message = (
+        rf"^benchmark_filename '{names[place]}': 3 of {len(parts[place])} interactions repeat a user-item pair: user "
+        rf"'{user}' and item '{item}' occur 3 times; .* Remove it from the file, .*, or set repeatable: true"
+    )
+    with pytest.raises(DataError, match=message) as caught:
+        split(config, load_dataset(config), 1)
+    assert "rm_dup_inter" not in str(caught.value)  # it is refused beside a fixed split
+    config = make_config(root, benchmark_filename=names, repeatable=True)
+    assert len(split(config, load_dataset(config), 1)[place].dataset) == len(parts[place])
+
+
 def test_one_file_may_be_valid_and_test(root: Path) -> None:
     for name, pairs in (("train", PAIRS[:90]), ("test", PAIRS[90:])):
         write(root, atomic(pairs), f"toy.{name}.inter")

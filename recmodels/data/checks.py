@@ -37,28 +37,31 @@ def check_interactions(users: np.ndarray, items: np.ndarray, user_tokens: np.nda
         )
 
 
-def check_repeats(users: np.ndarray, items: np.ndarray, user_tokens: np.ndarray, item_tokens: np.ndarray) -> None:
-    """Checks that every pair occurs once, so that a split cannot put one copy into train and another into test.
+def check_repeats(
+    users: np.ndarray, items: np.ndarray, user_tokens: np.ndarray, item_tokens: np.ndarray, file: str | None = None
+) -> None:
+    """Checks that every pair occurs once: a split could part its copies, and in a part it would count twice.
 
     Args:
         users: (E,) internal user ids.
         items: (E,) internal item ids.
         user_tokens: raw user names by internal id.
         item_tokens: raw item names by internal id.
+        file: suffix of a fixed split's file that these are the rows of; None for data that are to be split.
 
     Raises:
-        DataError: a pair occurs twice; names the count, one pair, and the key.
+        DataError: a pair occurs twice; names the file of a fixed split, the count, one pair, and what to do.
     """
     pairs, counts = np.unique(users.astype(np.int64) * len(item_tokens) + items, return_counts=True)
     if len(pairs) == len(users):
         return
     worst = int(counts.argmax())
     user, item = divmod(int(pairs[worst]), len(item_tokens))
+    where, remedy = ("", _REPEATS) if file is None else (f"benchmark_filename {file!r}: ", _FIXED_REPEATS)
     raise DataError(
-        f"{len(users) - len(pairs)} of {len(users)} interactions repeat a user-item pair: user "
+        f"{where}{len(users) - len(pairs)} of {len(users)} interactions repeat a user-item pair: user "
         f"{str(user_tokens[user])!r} and item {str(item_tokens[item])!r} occur {counts[worst]} times; expected each "
-        "pair once, because a split puts one copy into train and another into test. Set rm_dup_inter: first (or last), "
-        "or repeatable: true if repeats are what is to be predicted"
+        f"pair once, because {remedy}, or set repeatable: true if repeats are what is to be predicted"
     )
 
 
@@ -138,4 +141,6 @@ def empty_after_filtering(n_loaded: int) -> DataError:
     return DataError(f"none of {n_loaded} interactions is left after filtering; expected some. {_FILTERS}")
 
 
+_REPEATS = "a split puts one copy into train and another into test. Set rm_dup_inter: first (or last)"
+_FIXED_REPEATS = "a copy would count once more. Remove it from the file, since a fixed split is read unfiltered"
 _FILTERS = "Loosen val_interval, user_inter_num_interval, item_inter_num_interval or filter_inter_by_user_or_item"

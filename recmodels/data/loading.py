@@ -81,7 +81,8 @@ def load_dataset(config: RecboleConfig) -> Dataset:
 
     Raises:
         DataError: files are absent or malformed, filtering leaves too little, or a pair occurs twice that a split could
-            put into two parts; see `recmodels.data.atomic_files` and `recmodels.data.checks`.
+            put into two parts (those of a fixed split are checked in `split`); see `recmodels.data.atomic_files` and
+            `recmodels.data.checks`.
     """
     folder = dataset_folder(config.data_root, config["dataset"])
     config["data_path"] = str(folder)

@@ -12,7 +12,7 @@ from recbole.data.dataset import Dataset
 from recbole.data.utils import create_samplers
 
 from recmodels.compat import RecboleConfig
-from recmodels.data.checks import check_overlap, check_parts
+from recmodels.data.checks import check_overlap, check_parts, check_repeats
 from recmodels.data.loading import data_errors
 from recmodels.data.triples import LOADERS, NegativeItems, TripleLoader
 from recmodels.errors import ParamError
@@ -49,7 +49,8 @@ def split(config: RecboleConfig, dataset: Dataset, split_seed: int) -> Splits:
         split_seed: seeds the split only; global random state is left as it was.
 
     Raises:
-        DataError: a part is empty, parts of a fixed split overlap, or `eval_args` does not fit the data.
+        DataError: a part is empty, parts of a fixed split overlap or repeat a pair, or `eval_args` does not fit the
+            data.
         ParamError: evaluation is not over all items.
     """
     _refuse_sampled_evaluation(config)
@@ -60,6 +61,8 @@ def split(config: RecboleConfig, dataset: Dataset, split_seed: int) -> Splits:
         check_parts({name: len(part) for name, part in zip(PARTS, parts, strict=True)}, config["benchmark_filename"])
         samplers = create_samplers(config, whole, parts)
     if config["benchmark_filename"] is not None and not config["repeatable"]:
+        for part, file in zip(parts, config["benchmark_filename"], strict=True):
+            check_repeats(*interactions(part), raw_users(part), raw_items(part), file)
         check_overlap(dict(zip(PARTS, map(_pair_codes, parts), strict=True)), config["benchmark_filename"])
     _set_eval_batch_size(config, whole.item_num)
     sha256 = fingerprint(parts)

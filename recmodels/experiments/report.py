@@ -16,6 +16,7 @@ from recmodels.data.split import raw_items, raw_users
 from recmodels.experiments.folder import FREQUENCY, USERS
 from recmodels.experiments.hardware import hardware
 from recmodels.experiments.session import Session
+from recmodels.models import GraphRecommender
 from recmodels.tables import Table
 from recmodels.training.closed_form import PlainTrainer
 from recmodels.training.curves import Curves
@@ -61,6 +62,20 @@ def describe_test(session: Session, test: dict[str, float], best_epoch: int, fol
     files = f"{', '.join(name for name in shown_files if (folder / name).is_file())} in {folder}"
     again = f"evaluate again: recmodels evaluate {folder}"
     return "\n".join(["", header, *rows, "", files, again])
+
+
+def describe_overflow(session: Session, part: str) -> str:
+    """Why there are no metrics of valid or test, and what to change."""
+    resolved = session.resolved
+    if is_fitted_at_once(session):
+        told = ", ".join(f"{key}={value!r}" for key, value in resolved.params.as_values().items())
+        return (
+            f"{resolved.model}: {part} scores of its fit are NaN or infinite, so they rank nothing; got "
+            f"{told or 'no keys'}; expected values nearer to the defaults"
+        )
+    hint = ", or raise the temperatures" if isinstance(session.model, GraphRecommender) else ""
+    which = f"no epoch has a finite valid {resolved.run.valid_metric}" if part == "valid" else "no finite test metrics"
+    return f"{resolved.model}: {which}: scores overflow; lower learning_rate{hint}"
 
 
 def result(

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,14 @@ from recmodels.experiments.folder import (
     write_arrays,
 )
 from recmodels.experiments.lock import locked
-from recmodels.experiments.report import describe_session, describe_test, result, test_frequency, test_users
+from recmodels.experiments.report import (
+    describe_overflow,
+    describe_session,
+    describe_test,
+    result,
+    test_frequency,
+    test_users,
+)
 from recmodels.experiments.session import Session, check_steps, prepare, remarks, resolve_run
 from recmodels.experiments.trainers import trainer_of
 from recmodels.files import write_text
@@ -49,6 +57,7 @@ def train(resolved: Resolved, run_dir: str | None = None, watchers: Sequence[Cal
 
     Raises:
         UserError: data, values or folder do not allow the run; nothing was trained.
+        TrainingError: training cannot go on, or no epoch has finite scores.
         NonFiniteError: the guard against NaN and infinity gave up.
     """
     session = prepare(resolved)
@@ -176,14 +185,13 @@ def _run(
         if watchers:
             return folder
         if trainer.early_stop.best_epoch is None:
-            raise TrainingError(
-                f"no epoch has a finite valid {run.valid_metric}: scores overflow; lower learning_rate, or raise the "
-                "temperatures"
-            )
+            raise TrainingError(describe_overflow(session, "valid"))
         best = _load_best(session, folder, trainer.early_stop.best_epoch)
         hits = ItemHits(splits.dataset.item_num, run.topk)
         with hits.collected_from(trainer.eval_collector):
             test = trainer.evaluate(splits.test)
+        if math.isnan(test[trainer.valid_metric]):
+            raise TrainingError(describe_overflow(session, "test"))
         write_arrays(folder / USERS, test_users(session, trainer.recorder.per_user))
         write_arrays(folder / FREQUENCY, test_frequency(session, hits))
         found = result(session, trainer, best, test) | made_from(folder)

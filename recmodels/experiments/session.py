@@ -36,10 +36,11 @@ _TYPED = (COMMAND_LINE, POINT)  # layers whose keys somebody wants for this one 
 _LONGEST_TEXT = 200  # of a value in an identity
 # What a search does not read, which ends by its own rule.
 _EARLY_STOPPING = {"stopping_step", "early_stop_mode", "early_stop_min_epoch"}
-_SAMPLED_BY_USERS = (
-    "train_batch_unit: got 'users' beside rec_loss 'sampled_softmax', whose correction needs a batch drawn from the "
-    "interactions; choose 'interactions', or rec_loss: softmax, which is cheap by users"
-)
+# Ranking losses that are others when a batch holds all interactions of its users, and why.
+_NOT_BY_USERS = {
+    "sampled_softmax": "whose correction needs a batch drawn from the interactions",
+    "directau": "whose uniformity of users would be that of the many copies of each, at distance 0",
+}
 
 
 @dataclass(frozen=True)
@@ -190,8 +191,12 @@ def resolve_run(run_dir: str) -> Resolved:
 def training_problems(resolved: Resolved) -> list[str]:
     """Keys of the run that the model's training cannot do, told without data."""
     if resolved.model in MODELS:
-        is_sampled = resolved.values.get("rec_loss") == "sampled_softmax"
-        problems = [_SAMPLED_BY_USERS] if is_sampled and resolved.run.train_batch_unit == "users" else []
+        problems, loss = list[str](), resolved.values.get("rec_loss")
+        if resolved.run.train_batch_unit == "users" and loss in _NOT_BY_USERS:
+            problems.append(
+                f"train_batch_unit: got 'users' beside rec_loss {loss!r}, {_NOT_BY_USERS[loss]}; choose "
+                "'interactions', or rec_loss: softmax, which is cheap by users"
+            )
         warm_up = resolved.values.get("adae_warmup", 0)
         if resolved.params.held_out_share and warm_up >= resolved.run.epochs:
             problems.append(f"adae_warmup: got {warm_up}, expected fewer than epochs, {resolved.run.epochs}")

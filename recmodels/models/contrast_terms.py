@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from recmodels.models.lightgcn import LightGCN
 from recmodels.objectives import CANDIDATES, REDUCTIONS, ContrastForm
-from recmodels.params import param
+from recmodels.params import SMALLEST_TEMPERATURE, param
 from recmodels.views import PropagationView
 
 
@@ -33,7 +33,7 @@ class ContrastParams(LightGCN.Params):
 class NoiseParams(ContrastParams):
     """Also the keys of noise on the hops."""
 
-    temperature: float = param(gt=0)
+    temperature: float = param(ge=SMALLEST_TEMPERATURE)
     eps: float = param(ge=0)
     readout_ego: bool = param()
 

@@ -7,7 +7,7 @@ from recmodels.models.base import Parts
 from recmodels.models.contrast_terms import ContrastParams
 from recmodels.models.lightgcn import LightGCN
 from recmodels.objectives import LowRankContrast
-from recmodels.params import param
+from recmodels.params import SMALLEST_TEMPERATURE, param
 from recmodels.perturbed_views import DroppedView, LowRankView
 
 
@@ -27,7 +27,7 @@ class LightGCL(LightGCN):
     class Params(ContrastParams):
         """Keys of `properties/model/LightGCL.yaml`."""
 
-        temp: float = param(gt=0)
+        temp: float = param(ge=SMALLEST_TEMPERATURE)
         dropout: float = param(ge=0, lt=1)
         q: int = param(ge=1)
 

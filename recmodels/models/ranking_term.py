@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from recmodels.errors import ParamError
 from recmodels.graph import BipartiteGraph
 from recmodels.objectives import (
     AlignmentUniformity,
@@ -13,7 +14,7 @@ from recmodels.objectives import (
     SoftmaxRanking,
     TopKSoftmaxRanking,
 )
-from recmodels.params import Params, param
+from recmodels.params import SMALLEST_TEMPERATURE, Params, param
 from recmodels.scoring import SIMILARITIES, Scorer, Temperature
 
 _KEYS_OF = {"bsl": ("bsl_ratio",), "slk": ("slk_k", "slk_ratio"), "directau": ("directau_gamma",)}
@@ -26,15 +27,15 @@ class RankingParams(Params):
     rec_loss: str = param(choices=("bpr", "softmax", "sampled_softmax", "bsl", "slk", "directau"))
     bpr_weight: float = param(ge=0)
     rec_similarity: str = param(choices=tuple(SIMILARITIES))
-    rec_temperature: float = param(gt=0)
-    rec_temperature_end: float | None = param(gt=0, optional=True)
+    rec_temperature: float = param(ge=SMALLEST_TEMPERATURE)
+    rec_temperature_end: float | None = param(ge=SMALLEST_TEMPERATURE, optional=True)
     rec_temperature_epochs: int = param(ge=0)
     rec_temperature_learned: bool = param()
     rec_item_bias: bool = param()
-    rec_user_exponent: float = param(ge=0)
-    bsl_ratio: float = param(gt=0)
+    rec_user_exponent: float = param(ge=0, le=4)  # n^-4 is within float32 for any n
+    bsl_ratio: float = param(ge=SMALLEST_TEMPERATURE)
     slk_k: int = param(ge=1)
-    slk_ratio: float = param(gt=0)
+    slk_ratio: float = param(ge=SMALLEST_TEMPERATURE)
     directau_gamma: float = param(ge=0)
 
     def inert_keys(self) -> set[str]:
@@ -51,8 +52,8 @@ class RankingParams(Params):
             )
         if self.rec_temperature_epochs and self.rec_temperature_end is None:
             found.append(
-                f"rec_temperature_end: no value, expected a number > 0, because rec_temperature_epochs is "
-                f"{self.rec_temperature_epochs}; give it, or rec_temperature_epochs: 0"
+                f"rec_temperature_end: no value, expected a number >= {SMALLEST_TEMPERATURE:g}, because "
+                f"rec_temperature_epochs is {self.rec_temperature_epochs}; give it, or rec_temperature_epochs: 0"
             )
         if self.bpr_weight == 0 and (self.rec_item_bias or self.rec_temperature_learned):
             found.append(
@@ -81,7 +82,16 @@ LOSSES: dict[str, Callable[[RankingParams, BipartiteGraph], Objective]] = {
 
 
 def ranking(p: RankingParams, graph: BipartiteGraph) -> Objective:
-    """The ranking objective that the parameters describe."""
+    """The ranking objective that the parameters describe.
+
+    Raises:
+        ParamError: the best k of SL@K are more than there are items.
+    """
+    if p.rec_loss == "slk" and p.slk_k >= graph.n_items:
+        raise ParamError(
+            f"slk_k: got {p.slk_k}; expected at most {graph.n_items - 1}, the number of items that are left after "
+            "filtering"
+        )
     return LOSSES[p.rec_loss](p, graph)
 
 

@@ -7,7 +7,7 @@ from recmodels.models.base import Parts
 from recmodels.models.contrast_terms import ContrastParams
 from recmodels.models.lightgcn import LightGCN
 from recmodels.objectives import ViewContrast
-from recmodels.params import param
+from recmodels.params import SMALLEST_TEMPERATURE, param
 from recmodels.perturbed_views import DroppedView
 
 DROPS = {"ED": "edge", "ND": "node", "RW": "walk"}
@@ -30,7 +30,7 @@ class SGL(LightGCN):
 
         type: str = param(choices=tuple(DROPS))
         drop_ratio: float = param(ge=0, lt=1)
-        ssl_tau: float = param(gt=0)
+        ssl_tau: float = param(ge=SMALLEST_TEMPERATURE)
 
     def build(self, p: Params, graph: BipartiteGraph) -> Parts:  # type: ignore[override]  # a model reads its own keys
         """LightGCN's parts, and the contrast of two dropped views of its encoder."""

@@ -18,9 +18,10 @@ class RankingObjective(Objective):
 
     Args:
         weight: multiplier.
-        graph: gives the interactions of each user, n.
-        user_exponent: >= 0; a positive counts n^-user_exponent, scaled to 1 in the mean over all interactions. 0 counts
-            interactions alike, 1 counts users alike.
+        graph: gives the interactions of each user, n: distinct pairs. A pair that the data repeat counts once in n, and
+            each of its rows is a positive.
+        user_exponent: in [0, 4]; a positive counts n^-user_exponent, scaled to 1 in the mean over all interactions. 0
+            counts interactions alike, 1 counts users alike.
     """
 
     importance: Tensor
@@ -162,7 +163,8 @@ class SampledSoftmaxRanking(SoftmaxRanking):
     """Softmax cross-entropy of each positive among the positives of the batch, corrected for their popularity.
 
     Candidates: the positive items of the batch, each as often as it occurs, with `score - log q`, q being the item's
-    share of the interactions: an estimate of the softmax over all items. Mean over the batch.
+    share of the interactions: an estimate of the softmax over all items. Shares are those of distinct pairs: of data in
+    which pairs repeat they are not those by which rows are drawn, and the estimate is biased. Mean over the batch.
 
     Args:
         weight: multiplier.

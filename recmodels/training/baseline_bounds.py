@@ -1,9 +1,10 @@
 """What RecBole's models need of their values: it checks none of them itself."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
-from recmodels.params import Params
+from recmodels.errors import ParamError
+from recmodels.params import SMALLEST_TEMPERATURE, Params
 
 _SIZE, _WEIGHT, _SHARE = {"ge": 1}, {"ge": 0}, {"ge": 0, "le": 1}
 _DROPOUT = {"ge": 0, "lt": 1}  # 1 would leave nothing of the input
@@ -45,7 +46,7 @@ BOUNDS: dict[str, dict[str, dict[str, Any]]] = {
         "kfac": _SIZE,
         "std": _WEIGHT,
         "encoder_hidden_size": _SIZE,
-        "tau": _POSITIVE,
+        "tau": {"ge": SMALLEST_TEMPERATURE},
         "anneal_cap": _WEIGHT,
         "total_anneal_steps": _WEIGHT,
         "reg_weights": _WEIGHT,
@@ -94,10 +95,15 @@ class Need(NamedTuple):
     text: str
 
 
+_NO_PRETRAINING = "a run starts from its seed, and files of weights are no part of it"
+
 _NEEDS: Mapping[str, tuple[Need, ...]] = {
     "NeuMF": (
         Need("mlp_hidden_size", lambda own: len(own.mlp_hidden_size) > 0, "at least one size"),
         Need("mlp_train", lambda own: own.mf_train or own.mlp_train, "true where mf_train is false"),
+        Need("use_pretrain", lambda own: not own.use_pretrain, f"false ({_NO_PRETRAINING})"),
+        Need("mf_pretrain_path", lambda own: own.mf_pretrain_path is None, f"null ({_NO_PRETRAINING})"),
+        Need("mlp_pretrain_path", lambda own: own.mlp_pretrain_path is None, f"null ({_NO_PRETRAINING})"),
     ),
     "DMF": (
         Need("user_hidden_size_list", lambda own: len(own.user_hidden_size_list) > 0, "at least one size"),
@@ -132,3 +138,21 @@ class BaselineParams(Params):
             for need in _NEEDS.get(self.model, ())
             if not need.holds(self)
         ]
+
+
+def check_columns(matrix_type: str | None, rating_field: str, columns: Collection[str]) -> None:
+    """Checks that the data have what a model reads beside users and items.
+
+    Args:
+        matrix_type: `inter_matrix_type` of the model; None for one without that key.
+        rating_field: name of the column of the ratings.
+        columns: those of the interactions that were loaded and are not `unused_col`.
+
+    Raises:
+        ParamError: ratings are wanted and there are none.
+    """
+    if matrix_type == "rating" and rating_field not in columns:
+        raise ParamError(
+            f"inter_matrix_type: got 'rating', which reads the column {rating_field!r} (RATING_FIELD), but the data "
+            f"have {', '.join(columns)}; expected '01', or that column in load_col.inter and not in unused_col.inter"
+        )

@@ -20,7 +20,7 @@ from recmodels.layers import load_layer
 from recmodels.params import Params, param
 from recmodels.streams import global_streams
 from recmodels.training.arrays import from_plain, to_plain
-from recmodels.training.baseline_bounds import BOUNDS, BaselineParams
+from recmodels.training.baseline_bounds import BOUNDS, BaselineParams, check_columns
 from recmodels.training.callbacks import Callback
 from recmodels.training.closed_form import PlainTrainer
 from recmodels.training.early_stop import EarlyStop
@@ -70,7 +70,7 @@ class FittedAtOnce(GeneralRecommender):
         except MemoryError:  # the command line says what to lower
             raise
         except Exception as error:
-            raise TrainingError(_why(type(self).__name__, config, error)) from error
+            raise TrainingError(_why(type(self).__name__, config, "fit", error)) from error
 
     @property
     def n_fitted(self) -> int:
@@ -88,13 +88,14 @@ class FittedAtOnce(GeneralRecommender):
             setattr(self, name, from_plain(value, self.device))
 
 
-def _why(name: str, config: Any, error: Exception) -> str:  # noqa: ANN401
-    """What RecBole raised while it fitted a model, and the values that it was told."""
+def _why(name: str, config: Any, work: str, error: Exception) -> str:  # noqa: ANN401
+    """What RecBole raised at its work on a model, and the values that it was told."""
     keys = BASELINES[name].keys()
     told = ", ".join(f"{key}={config[key]!r}" for key in keys)
     text = " ".join(str(error).split())
     return (
-        f"{name}: RecBole's fit raised {type(error).__name__}{f' ({text})' if text else ''}; its keys: {told or 'none'}"
+        f"{name}: RecBole's {work} raised {type(error).__name__}{f' ({text})' if text else ''}; its keys: "
+        f"{told or 'none'}"
     )
 
 
@@ -108,11 +109,26 @@ def baseline_class(name: str) -> type[Any]:
 
 
 class _Trained(GeneralRecommender):
-    """Comes before a RecBole class that is trained: seeds its weights, and drops what it cached for other ones."""
+    """Comes before a RecBole class that is trained: seeds its weights, and drops what it cached for other ones.
+
+    Args:
+        config: RecBole's config.
+        dataset: RecBole's training part.
+
+    Raises:
+        ParamError: the data lack a column that the model reads.
+        TrainingError: RecBole's constructor raised.
+    """
 
     def __init__(self, config: Any, dataset: Any) -> None:  # noqa: ANN401
-        with global_streams(config["seed"], "init"):
-            super().__init__(config, dataset)
+        check_columns(config["inter_matrix_type"], config["RATING_FIELD"], list(dataset.inter_feat.columns))
+        try:
+            with global_streams(config["seed"], "init"):
+                super().__init__(config, dataset)
+        except (MemoryError, RuntimeError):  # torch's shortage of memory is a RuntimeError; the command line knows both
+            raise
+        except Exception as error:
+            raise TrainingError(_why(type(self).__name__, config, "constructor", error)) from error
         self.to(self.device)
         self.register_load_state_dict_post_hook(lambda module, keys: module.drop_caches())
 

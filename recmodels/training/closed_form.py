@@ -76,7 +76,7 @@ class PlainTrainer(ValidatingTrainer):
         eval_data: Any,  # noqa: ANN401
         show_progress: bool = False,
     ) -> dict[str, float]:
-        """Unrounded metrics of the current model; per-user values are then in `recorder.per_user`.
+        """As all trainers; per-user values are then in `recorder.per_user`.
 
         Models that break ties or sample while they score (ADMMSLIM) draw from one stream, the same every time.
         """

@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import math
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -17,7 +16,6 @@ from recmodels.data.split import reseed_loader
 from recmodels.models.base import GraphRecommender
 from recmodels.streams import global_streams
 from recmodels.training.callbacks import Callback, EpochLog, RollBack, SkipBatch, Step
-from recmodels.training.diagnosis import overflow
 from recmodels.training.early_stop import EarlyStop
 from recmodels.training.validation import ValidatingTrainer
 
@@ -174,18 +172,6 @@ class Trainer(ValidatingTrainer):
 
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
-
-    def evaluate(
-        self,
-        eval_data: Any,
-        show_progress: bool = False,  # noqa: ANN401
-    ) -> dict[str, float]:
-        """Unrounded metrics of the current weights; per-user values are then in `recorder.per_user`.
-
-        All are NaN when scores overflow, since ranking what is not finite gives ordinary-looking numbers.
-        """
-        result = super().evaluate(eval_data, show_progress)
-        return result if overflow(self.model.scored()) is None else dict.fromkeys(result, math.nan)
 
     def _keep_restore_point(self) -> None:
         """Remembers the last finished epoch, if it can be asked for; it is as large as weights and optimizer."""

@@ -1,5 +1,6 @@
 """What all trainers share: validation between epochs, early stopping, and hooks."""
 
+import math
 import time
 from typing import Any
 
@@ -31,15 +32,30 @@ class ValidatingTrainer(RecboleTrainer):
         self.early_stop, self.callbacks = early_stop, callbacks
         self.recorder = MetricRecorder(self.evaluator)
         self.next_epoch, self.ended_by = 0, ""
+        self._is_finite = True
 
     def evaluate(
         self,
         eval_data: Any,  # noqa: ANN401  (RecBole's loader)
         show_progress: bool = False,
     ) -> dict[str, float]:
-        """Unrounded metrics of the current model; per-user values are then in `recorder.per_user`."""
+        """Unrounded metrics of the current model; per-user values are then in `recorder.per_user`.
+
+        All are NaN when a score is NaN or infinite, since ranking what is not finite gives ordinary-looking numbers.
+        """
+        self._is_finite = True
         result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
-        return {name: float(value) for name, value in result.items()}
+        return {name: float(value) if self._is_finite else math.nan for name, value in result.items()}
+
+    def _full_sort_batch_eval(self, batched_data: Any) -> Any:  # noqa: ANN401  (RecBole's tuples)
+        """Also looks at the scores of a batch of users."""
+        found = super()._full_sort_batch_eval(batched_data)
+        is_finite, masked = found[1].isfinite(), batched_data[1]
+        is_finite[:, 0] = True  # RecBole has set padding and the items of earlier parts to minus infinity
+        if masked is not None:
+            is_finite[masked] = True
+        self._is_finite &= bool(is_finite.all())
+        return found
 
     def _validates(self, epoch: int) -> bool:
         """Every `eval_step` epochs and at the last one."""
