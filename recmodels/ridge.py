@@ -1,5 +1,7 @@
 """Items predicted from each other by ridge regression; memory items x items."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from scipy.linalg import cho_factor, cho_solve
@@ -41,22 +43,17 @@ def ridge_weights(matrix: csr_matrix, penalty: float) -> np.ndarray:
     return weights
 
 
-def best_items(matrix: csr_matrix, weights: np.ndarray, k: int) -> tuple[Tensor, Tensor]:
-    """The k best real items of every user by the scores `X B`, what the user has met included.
+def user_scores(matrix: csr_matrix, weights: np.ndarray) -> Iterator[Tensor]:
+    """The scores `X B` of all real items, some users after the others.
 
     An item that the user has met is scored by the user's other items, as the diagonal of B is zero.
 
     Args:
-        matrix: X, (n_users, n_items); item 0 is padding and never among the best.
+        matrix: X, (n_users, n_items); item 0 is padding and left out.
         weights: B, (n_items, n_items).
-        k: >= 1; more than the real items is all of them.
 
-    Returns:
-        Item ids (n_users, k) int64, best first, and their scores, float64.
+    Yields:
+        (M, n_items - 1) float64, of the next M users; entry j is that of item j + 1.
     """
-    k = min(k, matrix.shape[1] - 1)
-    parts = []
     for first in range(0, matrix.shape[0], _USERS_AT_ONCE):
-        scores = torch.from_numpy(matrix[first : first + _USERS_AT_ONCE] @ weights)
-        parts.append(scores[:, 1:].topk(k))
-    return torch.cat([part.indices for part in parts]) + 1, torch.cat([part.values for part in parts])
+        yield torch.from_numpy((matrix[first : first + _USERS_AT_ONCE] @ weights)[:, 1:])

@@ -15,11 +15,13 @@ from recmodels.objectives import (
     AlignmentUniformity,
     BilateralRanking,
     ContrastForm,
+    Distillation,
     LowRankContrast,
     Objective,
     PairwiseRanking,
     SampledSoftmaxRanking,
     SoftmaxRanking,
+    Teacher,
     TopKSoftmaxRanking,
 )
 from recmodels.perturbed_views import LowRankView
@@ -38,6 +40,7 @@ OBJECTIVES: dict[str, Callable[[BipartiteGraph], Objective]] = {
     "bsl": lambda graph: BilateralRanking(1.0, graph, 0.5),
     "slk": lambda graph: TopKSoftmaxRanking(1.0, graph, 5, 0.5),
     "directau": lambda graph: AlignmentUniformity(1.0, 1.0),
+    "distill": lambda graph: Distillation(1.0, graph, Teacher(5.0, 0.1, None)),
     "LightGCL": lambda graph: LowRankContrast(
         graph, LowRankView(graph, 3, stream(0, "svd")), ContrastForm(0.2, "sum", "all"), 1.0
     ),
@@ -55,11 +58,13 @@ def _term(name: str, ego: Tensor) -> Tensor:
     users = torch.randint(1, graph.n_users, (N_TRIPLES,), generator=generator)
     items = graph.n_users + torch.randint(1, graph.n_items, (2, N_TRIPLES), generator=generator)
     encoding = scorer(PropagationView(graph.normalized_adjacency(), 2)(ego))
-    return OBJECTIVES[name](graph)(encoding, Batch.of(users, *items))
+    objective = OBJECTIVES[name](graph)
+    objective.on_epoch_start(0, ego.detach(), generator)
+    return objective(encoding, Batch.of(users, *items))
 
 
 def test_every_ranking_loss_is_here() -> None:
-    assert set(OBJECTIVES) == {*LOSSES, "LightGCL"}
+    assert set(OBJECTIVES) == {*LOSSES, "LightGCL", "distill"}
 
 
 @narrow

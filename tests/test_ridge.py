@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from torch.testing import assert_close
 
 from recmodels.graph import BipartiteGraph
-from recmodels.ridge import best_items, interactions, ridge_weights
+from recmodels.ridge import interactions, ridge_weights, user_scores
 from tests.conftest import random_graph
 
 
@@ -33,22 +32,13 @@ def test_each_item_is_regressed_on_the_others(penalty: float) -> None:
         assert got[item, item] == 0
 
 
-def test_the_best_items_are_those_of_a_full_sort_without_padding(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_are_those_of_the_product_without_padding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recmodels.ridge._USERS_AT_ONCE", 7)  # several blocks, the last a part
     matrix = interactions(random_graph(30, 9, density=0.4))
     weights = ridge_weights(matrix, 2.0)
-    items, scores = best_items(matrix, weights, 4)
-    want = np.sort((matrix.toarray() @ weights)[:, 1:], axis=1)[:, ::-1][:, :4]
-    np.testing.assert_allclose(scores.numpy(), want, atol=1e-12)
-    assert_close(torch.from_numpy(matrix.toarray() @ weights).gather(1, items), scores)
-    assert int(items.min()) >= 1
-
-
-def test_more_than_all_items_are_all_items() -> None:
-    matrix = interactions(random_graph(8, 6))
-    items, scores = best_items(matrix, ridge_weights(matrix, 1.0), 100)
-    assert items.shape == scores.shape == (8, 5)
-    assert (items.sort(1).values == torch.arange(1, 6)).all()
+    blocks = list(user_scores(matrix, weights))
+    assert [len(block) for block in blocks] == [7, 7, 7, 7, 2]
+    np.testing.assert_allclose(torch.cat(blocks).numpy(), (matrix.toarray() @ weights)[:, 1:], atol=1e-12)
 
 
 def test_users_and_items_without_interactions_score_zero() -> None:

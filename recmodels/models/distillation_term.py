@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from recmodels.graph import BipartiteGraph
 from recmodels.objectives import Distillation, Teacher
-from recmodels.params import Params, param
+from recmodels.params import SMALLEST_TEMPERATURE, Params, param
 
 
 @dataclass(frozen=True)
@@ -13,8 +13,8 @@ class DistillationParams(Params):
 
     distill_weight: float = param(ge=0)
     distill_penalty: float = param(gt=0)
-    distill_temperature: float = param(gt=0)
-    distill_top: int = param(ge=1)
+    distill_temperature: float = param(ge=SMALLEST_TEMPERATURE)
+    distill_top: int | None = param(ge=1, optional=True)
 
     def inert_keys(self) -> set[str]:
         """Also: the teacher's keys, where nobody is taught."""

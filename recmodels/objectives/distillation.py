@@ -3,14 +3,13 @@
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from recmodels.graph import BipartiteGraph
 from recmodels.kernels import gather, weighted_infonce_sum
 from recmodels.objectives.ranking import SoftmaxRanking
 from recmodels.records import Batch, Encoding
-from recmodels.ridge import best_items, interactions, ridge_weights
+from recmodels.ridge import interactions, ridge_weights, user_scores
 
 
 class Teacher(NamedTuple):
@@ -19,18 +18,43 @@ class Teacher(NamedTuple):
     Attributes:
         penalty: > 0, weight of the regression's L2 penalty, in interactions.
         temperature: > 0, what its scores are divided by before the softmax; they lie around 0 to 1.
-        top: >= 1, the items of a user that are taught, the best; the others get no share.
+        top: >= 1, the items of a user that are taught, the best; the others get no share. None teaches all.
     """
 
     penalty: float
     temperature: float
-    top: int
+    top: int | None
 
-    def targets(self, graph: BipartiteGraph) -> tuple[Tensor, Tensor]:
-        """(n_users, top) int64 items of each user, and their shares, float64, which add up to 1."""
+    def targets(self, graph: BipartiteGraph) -> "Targets":
+        """What every user of the graph is taught."""
         matrix = interactions(graph)
-        items, scores = best_items(matrix, ridge_weights(matrix, self.penalty), self.top)
-        return items, (scores / self.temperature).softmax(-1)
+        scores = user_scores(matrix, ridge_weights(matrix, self.penalty))
+        if self.top is None or self.top >= graph.n_items - 1:
+            return Targets(None, torch.cat([self._shares(some) for some in scores]))
+        best = [some.topk(self.top) for some in scores]
+        return Targets(torch.cat([b.indices for b in best]), torch.cat([self._shares(b.values) for b in best]))
+
+    def _shares(self, scores: Tensor) -> Tensor:
+        return (scores / self.temperature).softmax(-1).float()
+
+
+class Targets(NamedTuple):
+    """Shares of the items in what each user is taught.
+
+    Attributes:
+        items: (n_users, K) int64, 0 for the first real item; None where all are taught, in their order.
+        shares: (n_users, K) float32, which add up to 1; memory is that of all users, K numbers each.
+    """
+
+    items: Tensor | None
+    shares: Tensor
+
+    def of(self, users: Tensor, n_items: int) -> Tensor:
+        """(M, n_items) shares of all real items for M users."""
+        shares = self.shares[users]
+        if self.items is None:
+            return shares
+        return shares.new_zeros(len(users), n_items).scatter_(1, self.items[users], shares)
 
 
 class Distillation(SoftmaxRanking):
@@ -49,38 +73,35 @@ class Distillation(SoftmaxRanking):
     """
 
     name = "distill"
-    taught: Tensor | None
-    shares: Tensor | None
 
     def __init__(self, weight: float, graph: BipartiteGraph, teacher: Teacher, user_exponent: float = 0.0) -> None:
         super().__init__(weight, graph, user_exponent)
         self.graph, self.teacher = graph, teacher
-        self.register_buffer("taught", None, persistent=False)
-        self.register_buffer("shares", None, persistent=False)
+        self.targets: Targets | None = None  # no part of the state, as the graph and the keys decide it
 
     def on_epoch_start(self, epoch: int, ego: Tensor, generator: torch.Generator) -> None:
         """Fits the teacher, once."""
         super().on_epoch_start(epoch, ego, generator)
-        if self.taught is None:
+        if self.targets is None:
             items, shares = self.teacher.targets(self.graph)
-            self.taught, self.shares = (items - 1).to(ego.device), shares.to(ego)
+            self.targets = Targets(None if items is None else items.to(ego.device), shares.to(ego.device))
 
     def forward(self, encoding: Encoding, batch: Batch) -> Tensor:
         """Mean over B positives of the cross-entropy of their users."""
-        if self.taught is None or self.shares is None:
+        if self.targets is None:
             raise RuntimeError("distill: the teacher is fitted at the start of an epoch; call on_epoch_start first")
         nodes, counts = batch.users
         users, items = gather(encoding.scored, nodes), encoding.scored[self.first_item :]
-        shares = self.shares[nodes].to(items.dtype)
-        mean = F.embedding_bag(self.taught[nodes], items, per_sample_weights=shares, mode="sum")
+        with torch.autocast(items.device.type, enabled=False):  # as the sweep below, which stays in float32
+            mean = self.targets.of(nodes, len(items)).to(items.dtype) @ items
         weights = counts * self._importance(nodes, users.dtype)
         return weighted_infonce_sum(users, mean, items, weights, 1.0) / len(batch.user)
 
     def report(self) -> dict[str, float]:
         """The mean entropy of the targets: what the term cannot fall below."""
-        if self.shares is None:
+        if self.targets is None:
             return {}
-        return {"entropy": float(torch.special.entr(self.shares[1:]).sum(-1).mean())}
+        return {"entropy": float(torch.special.entr(self.targets.shares[1:]).sum(-1).mean())}
 
     def extra_repr(self) -> str:
         """Also: the teacher."""
