@@ -112,6 +112,23 @@ def test_no_trial_looks_at_the_test_part(tmp_path: Path, monkeypatch: pytest.Mon
     assert not [name for name in tune_report.table(load(tmp_path / "study"), "ndcg@10").columns if "test" in name]
 
 
+def test_a_search_on_the_test_part_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"^configuration: benchmark_filename: got \[a, b, b\], so the best values would"
+    ):
+        work(tmp_path, 1, benchmark_filename=["a", "b", "b"])
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_search_for_widths_whose_picker_would_take_no_step_is_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    widths = {"table": "adaptive", "adae_mode": "auto", "adae_dims": [4, 16], "adae_warmup": 0, "adae_every": 10_000}
+    with pytest.raises(UserError, match="adae_every: got 10000, but after the warm-up there are"):
+        work(tmp_path, 1, **widths)
+    assert not (tmp_path / "study").exists()
+
+
 def test_settings_to_try_first_come_first_and_once(tmp_path: Path, counted: list[Path]) -> None:
     first: list[dict[str, Any]] = [{"learning_rate": 0.02, "n_layers": 2}, {"n_layers": 1}]
     space = Space(SPACE.searched, {}, tuple(first))

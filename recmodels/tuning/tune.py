@@ -14,7 +14,9 @@ from tqdm import tqdm
 from recmodels.config import Resolved
 from recmodels.errors import UserError
 from recmodels.experiments.report import versions
-from recmodels.experiments.session import Session, prepare, resolve_train
+from recmodels.experiments.session import Session, check_steps, prepare, resolve_train
+from recmodels.params import raise_all
+from recmodels.tuning.refusals import search_problems
 from recmodels.tuning.report import describe_trial
 from recmodels.tuning.space import Space
 from recmodels.tuning.study import FOUND, Claim, Study, code_fingerprint
@@ -74,8 +76,10 @@ def tune(
         UserError: data or values do not allow the runs, or the folder holds another study. A trial that had begun is
             taken up again by the next process.
     """
-    session = prepare(search.resolve(search.space.first()))
-    resolved = session.resolved
+    resolved = search.resolve(search.space.first())
+    raise_all("configuration", search_problems(resolved))
+    session = prepare(resolved)
+    check_steps(session)
     folder = folder or Path(resolved.run.runs_dir) / f"tune-{resolved.model}-{resolved.dataset}"
     study = Study(folder, search.identity(session), bool(session.config["valid_metric_bigger"]), search.prune_after)
     del session  # data and model of a trial take its place
