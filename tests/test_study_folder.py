@@ -37,6 +37,10 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_damaged_database_is_one_line_with_a_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     work(tmp_path, 1)
     database = tmp_path / "study" / "study.db"
+    whole = database.read_bytes()
+    database.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"study\.db: not the database of a study: .*; put back a copy of it"):
+        write_report(tmp_path / "study")
     database.write_bytes(b"junk" * 1000)
     remedy = "put back a copy of it, or choose another folder with --study=DIR"
     assert cli.main(["tune", f"--report={tmp_path / 'study'}"]) == 2

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -13,13 +13,19 @@ from sqlalchemy.pool import QueuePool
 from recmodels.errors import UserError
 
 DATABASE = "study.db"
+_OF_OPTUNA = (RuntimeError, LookupError, ValueError)  # of a file of another version, or without a study
 _SECONDS = 120  # how long a process waits while another one writes
 
 
 def open_storage(path: Path) -> optuna.storages.RDBStorage:
-    """The storage in a file, which is made when absent."""
+    """The storage in a file, which is made when absent; inside `database_errors`."""
     # Not by a URL, in which Optuna and SQLAlchemy find a meaning for %, ? and braces of the path.
     connect = partial(sqlite3.connect, path.absolute(), timeout=_SECONDS, check_same_thread=False)
+    if path.is_file():
+        with closing(connect()) as connection:  # a file that is cut off opens, and fails in the middle of a study
+            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise ValueError(found)
     return optuna.storages.RDBStorage("sqlite://", engine_kwargs={"creator": connect, "poolclass": QueuePool})
 
 
@@ -36,8 +42,9 @@ def database_errors(path: Path, remedy: str) -> Iterator[None]:
     """
     try:
         yield
-    except OperationalError as error:
-        raise UserError(f"{path}: {error.orig}; see that the file may be written and the disk has room") from error
-    except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, LookupError, ValueError) as error:
+    except (OperationalError, sqlite3.OperationalError) as error:
+        reason = getattr(error, "orig", error)
+        raise UserError(f"{path}: {reason}; see that the file may be written and the disk has room") from error
+    except (SQLAlchemyError, sqlite3.Error, optuna.exceptions.OptunaError, *_OF_OPTUNA) as error:
         reason = " ".join(str(getattr(error, "orig", None) or (error.args or [error])[0]).split())
         raise UserError(f"{path}: not the database of a study: {reason}; {remedy}") from error
