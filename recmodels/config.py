@@ -25,6 +25,7 @@ __all__ = [
     "COMMAND_LINE",
     "POINT",
     "Resolved",
+    "changed",
     "outer_layers",
     "parse_argv",
     "properties_root",
@@ -128,6 +129,21 @@ def read_layers(outer: Sequence[Layer], models: Mapping[str, type[Params]]) -> t
     parts, more = _read_parts(values, models.get(chosen[0]))
     problems += [_with_origin(text, origin) for text in dict.fromkeys(found + more)]
     return (None, problems) if problems else (_resolved(chosen, parts, origin), [])
+
+
+def changed(
+    base: Resolved, change: Mapping[str, Any], models: Mapping[str, type[Params]]
+) -> tuple[Resolved | None, list[str]]:
+    """A configuration with other values of some of its keys, without reading any file: as `read_layers`.
+
+    Args:
+        base: what the other keys are taken from.
+        change: known keys of the model, the run or the data.
+        models: model name to its parameter class.
+    """
+    values, _ = merge([Layer("base", base.values), Layer("change", dict(change))])
+    parts, problems = _read_parts(values, models[base.model])
+    return (None, problems) if problems else (_resolved((base.model, base.dataset), parts, base.origin), [])
 
 
 def _resolved(chosen: tuple[str, str], parts: list[Any], origin: dict[str, str]) -> Resolved:

@@ -277,6 +277,21 @@ def test_a_damaged_result_is_run_again(tmp_path: Path) -> None:
     assert folders == [plan.runs[0].folder_name]
 
 
+def test_a_damaged_database_is_refused_and_without_it_finished_runs_are_found(tmp_path: Path) -> None:
+    plan = make(tmp_path)
+    work(plan, pretend)
+    database = plan.folder / "study.db"
+    database.write_bytes(b"junk" * 1000)
+    with pytest.raises(UserError) as caught:
+        work(plan, pretend)
+    reason = "not the database of a study: file is not a database"
+    assert str(caught.value) == f"{database}: {reason}; remove it: finished runs are known by their folders"
+    database.unlink()
+    runner, folders = counted()
+    work(plan, runner)
+    assert not folders
+
+
 def test_trials_of_other_versions_of_the_file_are_left_alone(tmp_path: Path) -> None:
     old = make(tmp_path, "points: {gone: {n_layers: 1}}")
     left = GridStudy(old).claim()

@@ -10,13 +10,14 @@ import pandas as pd
 import pytest
 from optuna.trial import TrialState
 
-from recmodels.ablation.ablate import BEGUN, Work, ablate
+from recmodels.ablation.ablate import Work, ablate
 from recmodels.ablation.grid_study import KEY, GridStudy
 from recmodels.ablation.points import finished_runs
 from recmodels.config import Resolved
 from recmodels.errors import TrainingError
 from recmodels.experiments import run
 from recmodels.experiments.folder import CONFIG
+from recmodels.tuning.deaths import BEGUN
 from recmodels.tuning.study import FOUND
 from tests.runs import CHECKOUT, wait_for_files
 from tests.test_ablate import make

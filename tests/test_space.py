@@ -205,6 +205,64 @@ def test_values_that_the_model_refuses_together_are_named_before_any_trial() -> 
     assert problems(text) == [f"{learned}rec_temperature_learned: false"]
 
 
+def test_values_that_training_refuses_are_named_before_any_trial() -> None:
+    by_users = "train_batch_unit: got 'users' beside rec_loss 'sampled_softmax'"
+    text = "rec_loss: [softmax, sampled_softmax, bsl]\nlearning_rate: [0.01, 0.001]\n"
+    (problem,) = problems(text, {"config_files": "softmax"})
+    assert problem.startswith(by_users)
+    (problem,) = problems("rec_loss: [bpr, sampled_softmax]\ntrain_batch_unit: [interactions, users]\n")
+    assert problem.startswith(f"rec_loss 'sampled_softmax' together with train_batch_unit 'users': {by_users}")
+    with pytest.raises(ParamError, match=r"^space.yaml: weight_average: got 0.9, expected 0.0: BPR is not trained by"):
+        load("weight_average: {low: 0.0, high: 0.9}\n", model="BPR")
+
+
+def test_a_setting_to_try_first_that_is_refused_as_a_whole_is_named() -> None:
+    text = "table: [plain, adaptive]\nadae_mode: [fix, auto]\nadae_warmup: [0, 3]\nadae_dims: [[4, 8]]\nepochs: 3\n"
+    assert len(load(text).searched) == 3
+    whole = text + "enqueue: [{table: adaptive, adae_mode: auto, adae_warmup: 3}]\n"
+    assert problems(whole) == ["enqueue, setting 1: adae_warmup: got 3, expected fewer than epochs, 3"]
+    pair = whole.replace("[plain, adaptive]", "[adaptive, plain]")
+    assert problems(pair) == [
+        "adae_mode 'auto' together with adae_warmup 3: adae_warmup: got 3, expected fewer than epochs, 3"
+    ]
+
+
+def test_a_search_on_the_test_part_is_refused_with_the_command_that_makes_a_valid_part() -> None:
+    text, given = "learning_rate: [0.01, 0.001]\n", {"val_interval": None, "data_path": "my data"}
+    in_file = "benchmark_filename: [[train, {}, test]]\n"
+    expected = (
+        "benchmark_filename: got [train, test, test], so the best values would be picked on the test part, which a "
+        "search never looks at; make a valid part out of train, and give the files that this names: "
+        "recmodels data carve ml-100k '--data_path=my data'"
+    )
+    assert problems(text, {**given, "benchmark_filename": ["train", "test", "test"]}) == [expected]
+    assert problems(text + in_file.format("test"), given) == [expected]
+    assert load(text + in_file.format("valid"), given).fixed == {"benchmark_filename": ["train", "valid", "test"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "unread"),
+    [
+        ("slk_k: [5, 10]\nn_layers: [1, 2]\n", ["slk_k"]),
+        ("rec_loss: [bpr, softmax]\nslk_k: [5, 10]\nadae_budget: {low: 0.1, high: 0.5}\n", ["slk_k", "adae_budget"]),
+        ("rec_loss: [bpr, slk]\nslk_k: [5, 10]\n", []),
+        ("slk_k: [5, 10]\nslk_ratio: [3, 6]\nrec_loss: slk\n", []),
+        (
+            "table: [plain, adaptive]\nadae_mode: [rank, auto]\nadae_budget: [null, 0.5]\n"
+            "adae_budget_rate: [0.1, 0.2]\nadae_dims: [[4, 8]]\nadae_quantiles: [[0.5]]\n",
+            [],
+        ),
+    ],
+)
+def test_a_searched_key_that_nothing_reads_at_any_corner_is_refused(text: str, unread: list[str]) -> None:
+    if not unread:
+        assert load(text).searched
+        return
+    found = problems(text)
+    assert [problem.partition(":")[0] for problem in found] == unread
+    assert found[0].startswith("slk_k: nothing reads it at any value of this space, so its values would be tried in va")
+
+
 @pytest.mark.parametrize("text", ["", "n_layers: 2\n", "n_layers: [2]\n"])
 def test_a_space_without_a_choice_is_refused(text: str) -> None:
     assert problems(text) == ["nothing to search: give at least one key a list of choices, or low and high"]

@@ -28,36 +28,19 @@ from recmodels.files import write_text
 from recmodels.training.trainer import Trainer
 from recmodels.tuning import report as tune_report
 from recmodels.tuning import tune as tuning
+from recmodels.tuning.identity import read_identity
 from recmodels.tuning.space import Choices, Range, Space
-from recmodels.tuning.study import FOUND, Claim, Study, load, read_identity
+from recmodels.tuning.study import FOUND, Claim, Study, load
 from recmodels.tuning.trial import Outcome, PrunedError, Watcher, run_trial
 from recmodels.tuning.tune import Search, tune
-from tests.runs import CHECKOUT, arguments, options, wait_for_files
-
-RATE = Range(1e-3, 1e-1, log=True)
-SPACE = Space({"learning_rate": RATE, "n_layers": Choices((1, 2))}, {"reg_weight": 1e-4})
+from tests.runs import CHECKOUT, options, wait_for_files
+from tests.studies import SPACE, fixed_arguments, work
 
 
 @pytest.fixture(autouse=True)
 def _fixed_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading all sources for every study takes as long as a trial."""
     monkeypatch.setattr(tuning, "code_fingerprint", lambda: "code")
-
-
-def search(root: Path, space: Space = SPACE, prune_after: int | None = None, **overrides: Any) -> Search:  # noqa: ANN401
-    return Search(options(root, model="LightGCN", **overrides), space, prune_after)
-
-
-def fixed_arguments(root: Path, model: str = "LightGCN", **overrides: Any) -> list[str]:  # noqa: ANN401
-    """What all trials of a command share: the model is its first word, the learning rate is searched."""
-    words = arguments(root, model=model, **overrides)
-    return [word for word in words if not word.startswith(("--model=", "--learning_rate="))]
-
-
-def work(root: Path, n_trials: int, space: Space = SPACE, **given: Any) -> list[optuna.trial.FrozenTrial]:  # noqa: ANN401
-    """Runs a search in `root/study` to its end; its trials."""
-    tune(search(root, space, **given), root / "study", n_trials, lambda text: None, poll_seconds=0.05)
-    return load(root / "study").get_trials()
 
 
 @pytest.fixture
@@ -110,6 +93,23 @@ def test_no_trial_looks_at_the_test_part(tmp_path: Path, monkeypatch: pytest.Mon
     names = {path.name for path in (tmp_path / "study").rglob("*")}
     assert not names & {"result.json", "test_users.npz"}
     assert not [name for name in tune_report.table(load(tmp_path / "study"), "ndcg@10").columns if "test" in name]
+
+
+def test_a_search_on_the_test_part_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"^configuration: benchmark_filename: got \[a, b, b\], so the best values would"
+    ):
+        work(tmp_path, 1, benchmark_filename=["a", "b", "b"])
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_search_for_widths_whose_picker_would_take_no_step_is_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    widths = {"table": "adaptive", "adae_mode": "auto", "adae_dims": [4, 16], "adae_warmup": 0, "adae_every": 10_000}
+    with pytest.raises(UserError, match="adae_every: got 10000, but after the warm-up there are"):
+        work(tmp_path, 1, **widths)
+    assert not (tmp_path / "study").exists()
 
 
 def test_settings_to_try_first_come_first_and_once(tmp_path: Path, counted: list[Path]) -> None:

@@ -1,6 +1,5 @@
 """Working on the runs of an ablation, alone or with other processes."""
 
-import errno
 import logging
 import multiprocessing
 import signal
@@ -14,7 +13,7 @@ from pathlib import Path
 from optuna.trial import TrialState
 
 from recmodels.ablation.board import Board
-from recmodels.ablation.grid_study import GridStudy, n_epochs
+from recmodels.ablation.grid_study import GridStudy
 from recmodels.ablation.points import Plan, PointRun
 from recmodels.config import Resolved
 from recmodels.errors import TrainingError, UserError
@@ -22,12 +21,9 @@ from recmodels.experiments.compact import compacted, pruned
 from recmodels.experiments.folder import RESULT
 from recmodels.experiments.run import stored_result
 from recmodels.experiments.session import resolve_train
+from recmodels.tuning.deaths import DeathsError, deaths_counted, is_of_the_machine
 from recmodels.tuning.study import FOUND, Claim
 from recmodels.tuning.trial import kept_off_the_terminal, one_line, train_or_resume
-
-BEGUN = "begun"  # attribute of a trial: how many epochs were finished whenever a process began to work on it
-_MOST_DEATHS = 3
-_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # no other run would do better
 
 
 @dataclass(frozen=True)
@@ -81,21 +77,13 @@ class Work:
         """Runs one to its end; why it has failed, or nothing."""
         if stored_result(folder) is not None:
             return ""
-        n_done = n_epochs(folder)
-        begun = [*claim.trial.user_attrs.get(BEGUN, []), n_done]
-        claim.trial.set_user_attr(BEGUN, begun)
-        if begun.count(n_done) > _MOST_DEATHS:  # it would end every process that takes it
-            deaths = f"{_MOST_DEATHS} processes ended without an error after {n_done} epochs, say for lack of memory"
-            return f"{deaths}; --retry-failed tries it again"
         try:
-            with kept_off_the_terminal():
+            with deaths_counted(claim.trial, folder), kept_off_the_terminal():
                 self.runner(self._configuration(run), folder)
-        except KeyboardInterrupt:  # a person ended it, so it is no death
-            claim.trial.set_user_attr(BEGUN, begun[:-1])
-            raise
+        except DeathsError as error:
+            return f"{error}; --retry-failed tries it again"
         except Exception as error:  # nearly anything, and the other points are to go on
-            if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
-                claim.trial.set_user_attr(BEGUN, begun[:-1])
+            if is_of_the_machine(error):
                 raise
             return one_line(error)
         return ""

@@ -9,8 +9,9 @@ from types import TracebackType
 from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
-from recmodels.ablation.grid_study import GridStudy, n_epochs
+from recmodels.ablation.grid_study import GridStudy
 from recmodels.ablation.points import Plan, PointRun
+from recmodels.tuning.deaths import n_epochs
 from recmodels.tuning.study import FOUND
 
 

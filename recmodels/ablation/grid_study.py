@@ -1,7 +1,5 @@
 """The study of an ablation: which run is done, which is whose, and which is next."""
 
-from pathlib import Path
-
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -29,6 +27,7 @@ class GridStudy(SharedStudy):
 
     option = "--runs_dir"
     may_begin_with_runs = True
+    without_database = "remove it: finished runs are known by their folders"
 
     def __init__(self, plan: Plan, retried: frozenset[int] = frozenset()) -> None:
         super().__init__(plan.folder, plan.identity, not is_smaller_better(plan.metric))
@@ -81,11 +80,3 @@ class GridStudy(SharedStudy):
             claim = self._begin()
             claim.trial.set_user_attr(KEY, waiting[0].key)
             return waiting[0], claim
-
-
-def n_epochs(folder: Path) -> int:
-    """How many epochs of the run in a folder are finished; 0 where there is none."""
-    try:
-        return max(len((folder / "curves.csv").read_text(encoding="utf-8").splitlines()) - 1, 0)
-    except OSError:
-        return 0

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from recmodels.commands.options import OptionParser, first_word, limit_threads, misspelled, positive, require_optuna
-from recmodels.errors import ParamError
+from recmodels.errors import ParamError, TrainingError
 from recmodels.layers import parse_argv
 from recmodels.params import raise_all
 
@@ -34,6 +34,7 @@ A space file has a line for each key:
 
 Two workers on one machine: start the same command twice, each with half of the cores (--threads=4). They share the
 study; a trial whose process was killed is continued by the next one that is free, after its last finished epoch.
+A trial that fails, also by the death of three processes after the same epoch, is recorded with its reason.
 The folder gets trials/ (a run folder each), trials.csv, best.yaml for --config_files, importance.png.
 """
 _OWN = ("space", "trials", "study", "report", "threads", "prune_after")
@@ -50,6 +51,7 @@ def run(arguments: Sequence[str]) -> str:
 
     Raises:
         UserError: an option, a key or the space is wrong, the folder belongs to another study, or Optuna is missing.
+        TrainingError: no trial is complete.
     """
     if not arguments or "-h" in arguments or "--help" in arguments:
         return _USAGE
@@ -99,14 +101,20 @@ def _report(options: argparse.Namespace, model: str | None, overrides: dict[str,
 
 def _tune(options: argparse.Namespace, overrides: dict[str, Any]) -> str:
     from recmodels.experiments.session import resolve_train  # here, so that --help and mistakes answer at once
-    from recmodels.tuning.report import write_report
+    from recmodels.tuning.report import TABLE, write_report
     from recmodels.tuning.space_file import load_space
+    from recmodels.tuning.study import has_complete
     from recmodels.tuning.tune import Search, tune
 
     base = resolve_train(overrides)
     overrides = {**overrides, "dataset": base.dataset}
     search = Search(overrides, load_space(options.space, base, overrides), options.prune_after)
-    return write_report(tune(search, options.study, options.trials, print))  # noqa: T203
+    folder = tune(search, options.study, options.trials, print)  # noqa: T203
+    text = write_report(folder)
+    if not has_complete(folder):
+        print(text, flush=True)  # noqa: T201
+        raise TrainingError(f"no trial is complete; {folder / TABLE} has the reasons")
+    return text
 
 
 def _epoch(text: str) -> int | None:

@@ -16,7 +16,8 @@ from recmodels.experiments.folder import CONFIG
 from recmodels.experiments.session import resolve_run, resolve_train
 from recmodels.files import write_bytes, write_text
 from recmodels.plain_yaml import dump_yaml
-from recmodels.tuning.study import FOUND, load, read_identity, study_lock, trial_folder
+from recmodels.tuning.identity import read_identity
+from recmodels.tuning.study import FOUND, load, study_lock, trial_folder
 
 BEST_VALUES, TABLE, PICTURE = "best.yaml", "trials.csv", "importance.png"
 _ORDER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)

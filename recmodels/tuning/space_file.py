@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, islice, product
 from typing import Any, get_type_hints
 
-from recmodels.config import Resolved
+from recmodels.config import Resolved, changed
 from recmodels.data_params import DataParams
-from recmodels.experiments.session import NO_NUMBER, PARAMS
-from recmodels.layers import Layer, load_named, merge
+from recmodels.experiments.session import NO_NUMBER, PARAMS, deciding_values
+from recmodels.layers import load_named
 from recmodels.params import nearest, raise_all
 from recmodels.run_params import RunParams
+from recmodels.tuning.refusals import search_problems
 from recmodels.tuning.space import ENQUEUE, Choices, Range, Space, read_part
 from recmodels.typed_values import accepts, convert, describe
 
@@ -19,6 +20,11 @@ _DATA = "trials on different data or splits cannot be compared; fix it, or make 
 _SCALE = "trials measured differently cannot be compared; fix it"
 _NO_NUMBER = "it decides no result; fix it"
 _OPTION = "it is the same in every trial; give it to the command, as {}"
+_UNREAD = (
+    "nothing reads it at any value of this space, so its values would be tried in vain; leave it out, or choose what "
+    "reads it, see its line in properties/ (say table, adae_mode, rec_loss)"
+)
+_MOST_CORNERS = 2**11  # a few seconds; all corners of 11 keys with two each
 
 # Keys that must not differ between runs that are compared, by why.
 DATA_KEYS = frozenset(("split_seed", "eval_args", "data_path", *DataParams.keys()))
@@ -45,8 +51,9 @@ def load_space(path: str, base: Resolved, given: Mapping[str, Any]) -> Space:
         given: overrides of the command line; they win over fixed values and exclude a search.
 
     Raises:
-        ParamError: the file cannot be read; or keys, types, bounds, choices or settings are wrong, all at once; or two
-            values of the space that the model refuses together.
+        ParamError: the file cannot be read; or keys, types, bounds, choices or settings are wrong, all at once; or
+            values of the space that the model, its training or a search refuses together; or nothing reads a searched
+            key.
     """
     repeated = list[str]()
     values = load_named(path, "space", repeated).values
@@ -60,8 +67,11 @@ def load_space(path: str, base: Resolved, given: Mapping[str, Any]) -> Space:
     if not any(map(_is_searched, values.values())):
         problems.append("nothing to search: give at least one key a list of choices, or low and high")
     raise_all(path, list(dict.fromkeys([*repeated, *problems, *_value_problems(space, base), *wrong])))
-    raise_all(path, list(dict.fromkeys(_pair_problems(space, base))))
-    return replace(space, enqueued=settings)
+    space = replace(space, enqueued=settings)
+    raise_all(
+        path, [*dict.fromkeys(_joint_problems(space, base)), *(f"{key}: {_UNREAD}" for key in _unread(space, base))]
+    )
+    return space
 
 
 def _hints(model: str) -> dict[str, Any]:
@@ -147,27 +157,47 @@ def _setting_problems(key: str, value: Any, space: Space, values: Mapping[str, A
 
 
 def _value_problems(space: Space, base: Resolved) -> Iterator[str]:
-    """What the model, the run and the data say against the corners of the space, one key at a time."""
+    """What the model, its training and a search say against the corners of the space, one key at a time."""
     yield from _refusals(base, space, {})
     for key, part in space.searched.items():
         for value in part.corners():
             yield from _refusals(base, space, {key: value})
 
 
-def _pair_problems(space: Space, base: Resolved) -> Iterator[str]:
-    """What they say against two corners together."""
+def _joint_problems(space: Space, base: Resolved) -> Iterator[str]:
+    """What they say against two corners together, and against a setting that is tried first."""
+    told = set[str]()
     for (one, part), (other, second) in combinations(space.searched.items(), 2):
         for value in part.corners():
             for with_value in second.corners():
-                for text in _refusals(base, space, {one: value, other: with_value}):
-                    yield f"{one} {value!r} together with {other} {with_value!r}: {text}"
+                found = _refusals(base, space, {one: value, other: with_value})
+                told |= set(found)
+                yield from (f"{one} {value!r} together with {other} {with_value!r}: {text}" for text in found)
+    for place, setting in enumerate(space.enqueued, start=1):
+        yield from (f"{ENQUEUE}, setting {place}: {t}" for t in _refusals(base, space, setting) if t not in told)
 
 
 def _refusals(base: Resolved, space: Space, change: Mapping[str, Any]) -> list[str]:
     """Problems of one point: the first corner of every key, but for the change."""
-    values, _ = merge([Layer("base", base.values), Layer("space", space.first()), Layer("change", dict(change))])
-    return [
-        text
-        for cls in (PARAMS[base.model], RunParams, DataParams)
-        for text in cls.read({key: values[key] for key in set(cls.keys()) & set(values)})[1]
-    ]
+    found, problems = changed(base, {**space.first(), **change}, PARAMS)
+    return problems if found is None else search_problems(found)
+
+
+def _unread(space: Space, base: Resolved) -> list[str]:
+    """Searched keys that decide no number at any corner of the space; none where there are too many to look at all."""
+    left, changes = set(space.searched), _changes(space)
+    for change in islice(changes, _MOST_CORNERS):
+        found, _ = changed(base, {**space.first(), **change}, PARAMS)
+        left -= set() if found is None else deciding_values(found).keys()
+        if not left:
+            return []
+    return [] if next(changes, None) is not None else [key for key in space.searched if key in left]
+
+
+def _changes(space: Space) -> Iterator[dict[str, Any]]:
+    """Every corner once, as the keys that are not at their first one; those of few keys come first."""
+    others = {key: part.corners()[1:] for key, part in space.searched.items()}
+    for n_changed in range(len(others) + 1):
+        for keys in combinations(others, n_changed):
+            for values in product(*(others[key] for key in keys)):
+                yield dict(zip(keys, values, strict=True))

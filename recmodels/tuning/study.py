@@ -17,12 +17,13 @@ from recmodels.errors import UserError
 from recmodels.experiments.folder import CONFIG
 from recmodels.files import write_text
 from recmodels.streams import stream_seed
-from recmodels.training.checkpoint import differences
+from recmodels.tuning.database import DATABASE, database_errors, open_storage
+from recmodels.tuning.identity import LOCKS, STUDY, check_identity, read_identity
 
-STUDY, DATABASE, LOCKS, TRIALS = "study.json", "study.db", "locks", "trials"
+TRIALS = "trials"
 FOUND = "found"  # attribute of a finished trial: its `Outcome`, and why it ended before its time
 _NAME = "tune"
-_DATABASE_SECONDS = 120  # how long a process waits while another one writes
+_COPY_OR_OTHER = "put back a copy of it, or choose another folder with --study=DIR"
 
 
 class Claim(NamedTuple):
@@ -50,27 +51,44 @@ class SharedStudy:
         pruner: of the trials; None prunes nothing.
 
     Raises:
-        UserError: the folder belongs to another study or to something else.
+        UserError: the folder belongs to another study or to something else, cannot be made, or its database is damaged
+            or lost. Nothing is written into a folder of something else.
     """
 
     option = "--study"  # names the folder
     may_begin_with_runs = False  # whether a folder of run folders may become a study
+    without_database = _COPY_OR_OTHER  # what can be done when the database is damaged
 
     def __init__(
         self, folder: Path, identity: Mapping[str, Any], maximize: bool, pruner: optuna.pruners.BasePruner | None = None
     ) -> None:
         self.folder = folder
-        (folder / LOCKS).mkdir(parents=True, exist_ok=True)
-        with study_lock(folder):
-            _check_identity(folder, json.loads(json.dumps(identity)), self.option, self.may_begin_with_runs)
-            optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._make_folder(identity)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        with study_lock(folder), database_errors(folder / DATABASE, self.without_database):
             self._study = optuna.create_study(
                 study_name=_NAME,
-                storage=_storage(folder),
+                storage=open_storage(folder / DATABASE),
                 pruner=pruner or optuna.pruners.NopPruner(),
                 direction=StudyDirection.MAXIMIZE if maximize else StudyDirection.MINIMIZE,
                 load_if_exists=True,
             )
+
+    def _make_folder(self, identity: Mapping[str, Any]) -> None:
+        """The folder with the identity of the study, unless something else is in it."""
+        folder, identity = self.folder, json.loads(json.dumps(identity))
+        check_identity(folder, identity, self.option, self.may_begin_with_runs)
+        try:
+            (folder / LOCKS).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"cannot create the study folder {folder}: {error.strerror}; choose another one with {self.option}=DIR"
+            ) from error
+        with study_lock(folder):
+            check_identity(folder, identity, self.option, self.may_begin_with_runs)  # another process may have begun
+            if not (folder / STUDY).exists():
+                write_text(folder / STUDY, json.dumps(identity, indent=2) + "\n")
+            _require_database_of_trials(folder)
 
     def trials(self) -> list[FrozenTrial]:
         """All of them, by number."""
@@ -173,27 +191,24 @@ def study_lock(folder: Path) -> FileLock:
     return FileLock(folder / LOCKS / "study")
 
 
-def read_identity(folder: Path) -> dict[str, Any]:
-    """What a study was made with.
-
-    Raises:
-        UserError: the folder is not a study's.
-    """
-    try:
-        return dict(json.loads((folder / STUDY).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        raise UserError(f"{folder} is not the folder of a study: it has no readable {STUDY}") from None
-
-
 def load(folder: Path) -> optuna.Study:
     """The study of a folder, to be read.
 
     Raises:
-        UserError: the folder is not a study's.
+        UserError: the folder is not a study's, or its database is missing or damaged.
     """
     read_identity(folder)
+    path = folder / DATABASE
+    if not path.is_file():  # lest it is made
+        raise UserError(f"{path} is missing; {_COPY_OR_OTHER}")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.load_study(study_name=_NAME, storage=_storage(folder))
+    with database_errors(path, _COPY_OR_OTHER):
+        return optuna.load_study(study_name=_NAME, storage=open_storage(path))
+
+
+def has_complete(folder: Path) -> bool:
+    """Whether a trial of the study has come to its end with a score."""
+    return bool(load(folder).get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
 
 
 def code_fingerprint() -> str:
@@ -205,29 +220,14 @@ def code_fingerprint() -> str:
     return digest.hexdigest()[:12]
 
 
-def _storage(folder: Path) -> optuna.storages.RDBStorage:
-    url = f"sqlite:///{(folder / DATABASE).absolute()}"
-    return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": _DATABASE_SECONDS}})
-
-
 def _pruner(prune_after: int) -> optuna.pruners.BasePruner:
     return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=prune_after)
 
 
-def _check_identity(folder: Path, identity: dict[str, Any], option: str, may_have_runs: bool) -> None:
-    """Writes the identity of a new study, compares that of an old one."""
-    if not (folder / STUDY).exists():
-        there = [path for path in folder.iterdir() if path.name not in (LOCKS, f".{STUDY}.tmp")]
-        others = sorted(path.name for path in there if not (may_have_runs and (path / CONFIG).is_file()))
-        if others:
-            raise UserError(
-                f"{folder} is not empty and not a study: it has {', '.join(others[:5])}; choose another {option}"
-            )
-        write_text(folder / STUDY, json.dumps(identity, indent=2) + "\n")
-        return
-    found = differences(identity, read_identity(folder))
-    if found:
-        shown = "\n  - ".join(["", *found[:20]])
+def _require_database_of_trials(folder: Path) -> None:
+    """Refuses a folder whose trials no database knows: a new one would take their runs for those of its own trials."""
+    if any((folder / TRIALS).glob("trial-*")) and not (folder / DATABASE).exists():
         raise UserError(
-            f"{folder} is the study of something else; choose another folder with {option}=DIR. What differs:{shown}"
+            f"{folder / DATABASE} is missing, which has the values of the trials in {folder / TRIALS}; "
+            f"{_COPY_OR_OTHER}, or remove {folder}"
         )

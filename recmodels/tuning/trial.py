@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from recmodels.config import Resolved
-from recmodels.errors import CheckpointError, TrainingError
+from recmodels.errors import CheckpointError, TrainingError, UserError
 from recmodels.experiments import run
 from recmodels.experiments.folder import BEST, CONFIG
+from recmodels.experiments.session import identity_of, resolve_run
 from recmodels.training import checkpoint
 from recmodels.training.callbacks import Callback, EpochLog
+from recmodels.training.checkpoint import differences
+from recmodels.tuning.identity import listed
 
 if TYPE_CHECKING:
     import optuna
@@ -80,12 +83,25 @@ def run_trial(resolved: Resolved, folder: Path, watcher: Watcher) -> None:
         watcher: told of every epoch.
 
     Raises:
-        UserError: data, values or folder do not allow the run.
+        UserError: data, values or folder do not allow the run, or the folder is that of other values.
         TrainingError: a guard gave up, the trial was pruned (`PrunedError`), or no epoch had a finite score.
     """
+    _require_values(resolved, folder, watcher.trial.number)
     train_or_resume(resolved, folder, [watcher])
     if outcome(folder, watcher.metric).score is None:
         raise TrainingError(f"no epoch has a finite {watcher.metric}; see {folder / 'log.txt'}")
+
+
+def _require_values(resolved: Resolved, folder: Path, number: int) -> None:
+    """Refuses to continue a run of other values, which would be recorded as the trial's."""
+    if not (folder / CONFIG).is_file():
+        return
+    found = differences(identity_of(resolve_run(str(folder)), ""), identity_of(resolved, ""))
+    if found:
+        raise UserError(
+            f"{folder / CONFIG} is not that of trial {number}: it was edited, or is of another study; put it back, or "
+            f"move the folder away, and the same command trains the trial anew. What differs:{listed(found)}"
+        )
 
 
 def train_or_resume(resolved: Resolved, folder: Path, watchers: Sequence[Callback] = ()) -> None:

@@ -12,9 +12,13 @@ from optuna.trial import TrialState
 from tqdm import tqdm
 
 from recmodels.config import Resolved
-from recmodels.errors import UserError
+from recmodels.errors import CheckpointError, ParamError, UserError
 from recmodels.experiments.report import versions
-from recmodels.experiments.session import Session, prepare, resolve_train
+from recmodels.experiments.session import Session, check_steps, prepare, resolve_train
+from recmodels.params import raise_all
+from recmodels.tuning.deaths import deaths_counted, is_of_the_machine
+from recmodels.tuning.identity import check_identity, read_identity
+from recmodels.tuning.refusals import search_problems
 from recmodels.tuning.report import describe_trial
 from recmodels.tuning.space import Space
 from recmodels.tuning.study import FOUND, Claim, Study, code_fingerprint
@@ -71,11 +75,14 @@ def tune(
         The folder; `write_report` says what is in it.
 
     Raises:
-        UserError: data or values do not allow the runs, or the folder holds another study. A trial that had begun is
-            taken up again by the next process.
+        UserError: data or configuration do not allow the runs, or the folder holds another study. A trial that had
+            begun is taken up again by the next process; one whose own values or files are refused has failed.
+        OSError: the disk is full or read-only.
     """
-    session = prepare(search.resolve(search.space.first()))
-    resolved = session.resolved
+    resolved = search.resolve(search.space.first())
+    raise_all("configuration", search_problems(resolved))
+    session = prepare(resolved)
+    check_steps(session)
     folder = folder or Path(resolved.run.runs_dir) / f"tune-{resolved.model}-{resolved.dataset}"
     study = Study(folder, search.identity(session), bool(session.config["valid_metric_bigger"]), search.prune_after)
     del session  # data and model of a trial take its place
@@ -83,7 +90,7 @@ def tune(
     with _bar(resolved, study, n_trials) as bar:
         while (claim := _next(study, n_trials, bar, poll_seconds)) is not None:
             with claim.lock:
-                text = _work(search, study, claim, bar)
+                text = _work(search, study, claim, bar, metric_of(resolved))
             done = len(study.finished())
             bar.update(done - bar.n)
             bar.clear()
@@ -109,21 +116,37 @@ def _next(study: Study, n_trials: int, bar: "tqdm[Any]", poll_seconds: float) ->
     return claim
 
 
-def _work(search: Search, study: Study, claim: Claim, bar: "tqdm[Any]") -> str:
+def _work(search: Search, study: Study, claim: Claim, bar: "tqdm[Any]", metric: str) -> str:
     """Runs one trial to its end and records it; returns a line about it."""
     trial, folder = claim.trial, study.trial_folder(claim.trial.number)
-    resolved = search.resolve(search.space.suggest(trial))
-    metric, state, reason, started = metric_of(resolved), TrialState.COMPLETE, "", time.perf_counter()
+    values, started = search.space.suggest(trial), time.perf_counter()
+    state, reason = TrialState.COMPLETE, ""
     try:
-        run_trial(resolved, folder, Watcher(trial, metric, bar.set_postfix_str))
+        with deaths_counted(trial, folder):
+            run_trial(search.resolve(values), folder, Watcher(trial, metric, bar.set_postfix_str))
     except PrunedError as error:
         state, reason = TrialState.PRUNED, str(error)
-    except UserError:
-        raise
     except Exception as error:  # a baseline's libraries raise nearly anything; left running, it would come first again
+        if _concerns_all(error, search, study.folder):
+            raise
         state, reason = TrialState.FAIL, one_line(error)
     found = outcome(folder, metric)
     found = found._replace(seconds=found.seconds or time.perf_counter() - started)
     trial.set_user_attr(FOUND, {**found._asdict(), "reason": reason})
     ended = trial.study.tell(trial, found.score if state == TrialState.COMPLETE else None, state)
     return describe_trial(ended, metric)
+
+
+def _concerns_all(error: Exception, search: Search, folder: Path) -> bool:
+    """Whether other trials would end alike: the data, the machine or a folder are to blame, and not the values.
+
+    Raises:
+        UserError: the study itself could not begin any more, which says more than the error does.
+    """
+    if not isinstance(error, UserError):
+        return is_of_the_machine(error)
+    if not isinstance(error, (ParamError, CheckpointError)):
+        return True
+    again = prepare(search.resolve(search.space.first())).identity
+    check_identity(folder, read_identity(folder) | again, Study.option)
+    return False
