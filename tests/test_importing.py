@@ -42,6 +42,12 @@ FORMATS: dict[str, tuple[bytes, list[str], str]] = {
         [],
         f"{FULL}10\t31\t2.5\t1260759144\n1\t031\t3.0\t1260759179\n",
     ),
+    "csv below blank lines": (
+        b"\n \r\nuser_id,item_id\nu1,i1\n\nu1,i2\n",
+        [],
+        f"{PAIR}u1\ti1\nu1\ti2\n",
+    ),
+    "ratings below a blank line": (b"\n1,2,3\n1,3,2\n", [], f"{RATED}1\t2\t3\n1\t3\t2\n"),
     "u.data": (
         b"196\t242\t3\t881250949\n186\t302\t3\t891717742",
         [],
@@ -88,6 +94,19 @@ GOOD = b"1,2,3,4\n1,3,5,6\n"
 BAD: dict[str, tuple[bytes, list[str], list[str]]] = {
     "empty file": (b"", [], ["r: got an empty file; expected a line for every rating"]),
     "header only": (b"user,item\n", [], ["r: got a header and no rows"]),
+    "header without items below a blank line": (b"\nuser,thing\n1,2\n", [], ["r, line 2: no column of items; got the"]),
+    "too few columns below a blank line": (
+        b"\nuser,item\n1,2\n1\n",
+        [],
+        ["r, line 4: got 1 columns ('1\\n'); expected 2"],
+    ),
+    "one bad byte in UTF-8": (
+        "user,item\nZoë,1\nRené,2\nAnn,3\n".encode().replace(b"\xc3\xa9", b"\xe9"),
+        [],
+        ["r, line 3: got byte 0xe9, which is not UTF-8", "1 such lines, and 1 with letters beyond", "save the file as"],
+    ),
+    "an end within a character": ("u,1\nu,\u6f22".encode()[:-1], [], ["r, line 2: got byte 0xe6, which is not UTF-8"]),
+    "a bad byte below a mark of UTF-8": (b"\xef\xbb\xbfu,1\nu,\xe9\nu,\xe8\n", [], ["r, line 2: got byte 0xe9"]),
     "binary file": (b"PK\3\4\0\0", [], ["r: got a binary file or UTF-16; expected plain text. Unpack it"]),
     "old line ends": (b"1,2\r1,3\r", [], ["r: got a carriage return within a line; expected lines that end in"]),
     "nothing separates": (
@@ -224,6 +243,15 @@ def test_the_summary_says_what_was_read_dropped_kept_and_written(capsys: pytest.
         "wrote    my data/new/new.inter",
         "next: recmodels train --model=LightGCN --dataset=new '--data_path=my data'",
     ]
+
+
+def test_the_summary_says_that_a_file_is_not_utf_8(capsys: pytest.CaptureFixture[str]) -> None:
+    for content, is_said in (("Zoë,1\nRené,2\n".encode("latin-1"), True), ("Zoë,1\nRené,2\n".encode(), False)):
+        Path("r").write_bytes(content)
+        assert data("import", "ratings", "r", "--dataset=new", "--overwrite") == 0
+        out = capsys.readouterr().out
+        assert ("\nread     as latin-1, because the file is not UTF-8\n" in out) == is_said
+        assert Path("dataset/new/new.inter").read_text(encoding="utf-8") == f"{PAIR}Zoë\t1\nRené\t2\n"
 
 
 def test_kept_repetitions_are_counted_and_the_next_command_allows_them(capsys: pytest.CaptureFixture[str]) -> None:

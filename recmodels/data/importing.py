@@ -47,6 +47,7 @@ def import_ratings(
     n_repeats = len(kept) - len(distinct)
     rows = [
         ("read", f"{len(read):,} rows of {path}, {layout.describe()}"),
+        ("read", f"as {read.encoding}, because the file is not UTF-8" * (read.encoding != "utf-8")),
         ("dropped", f"{len(read) - len(single):,} rows that repeat a pair; {_threshold(single, kept, min_rating)}"),
         ("dropped", lost(read.frame, kept.frame)),
         ("kept", size(distinct.frame)),

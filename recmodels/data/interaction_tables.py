@@ -21,11 +21,13 @@ class Table:
         frame: user_id and item_id as categories of strings, perhaps rating as a category of strings and timestamp as
             numbers; in the order of the file.
         lines: (E,) line of each row in the file, from 1.
+        encoding: of the file.
     """
 
     path: Path
     frame: pd.DataFrame
     lines: np.ndarray
+    encoding: str = "utf-8"
 
     def __len__(self) -> int:
         """Number of rows."""
