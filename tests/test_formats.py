@@ -114,6 +114,24 @@ def test_a_fixed_split_says_how_the_epoch_was_picked(files: list[str], label: st
     assert f"split_seed 2020, fixed [{', '.join(files)}], {label}, mode full" in to_markdown(page(), Path())
 
 
+@pytest.mark.parametrize(
+    ("seen", "label"),
+    [(1.0, "test-picked"), (0.0, "valid-picked"), (0.12345, "12.3 % of the test pairs in valid")],
+)
+def test_an_epoch_is_picked_on_test_where_valid_had_its_pairs_whatever_the_files_are_called(
+    seen: float, label: str
+) -> None:
+    files = ["train", "copy", "test"] if seen else ["train", "test", "test"]
+    write_run("runs/a", 0.2, result={"test_seen_in_valid": seen}, benchmark_filename=files, repeatable=True)
+    assert f"fixed [{', '.join(files)}], {label}, repeatable true, mode full" in to_markdown(page(), Path())
+
+
+@pytest.mark.parametrize(("seen", "told"), [(0.0, ""), (0.5, ", 50 % of the test pairs in valid")])
+def test_a_random_split_says_only_where_valid_had_pairs_of_test(seen: float, told: str) -> None:
+    write_run("runs/a", 0.2, result={"test_seen_in_valid": seen})
+    assert f"group_by user{told}, mode full" in to_markdown(page(), Path())
+
+
 def test_every_split_has_a_table_of_its_own() -> None:
     write_run("runs/a", 0.2)
     write_run("runs/b", 0.3, result={"split_sha256": "ff" * 32})

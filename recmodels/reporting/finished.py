@@ -35,6 +35,7 @@ _REQUIRED: dict[str, Any] = {
     "test": dict[str, float],
 }
 _OPTIONAL: dict[str, Any] = {
+    "test_seen_in_valid": float,
     "best_epoch": int | None,
     "epochs_run": int | None,
     "seconds_per_epoch": float | None,
@@ -48,6 +49,7 @@ _OPTIONAL: dict[str, Any] = {
 _CONFIG: dict[str, Any] = {
     "split_seed": int,
     "valid_metric": str,
+    "repeatable": bool,
     "benchmark_filename": tuple[str, str, str] | None,
     "eval_args": {"split": dict, "order": str, "group_by": str | None, "mode": str | dict},
 }
