@@ -153,6 +153,19 @@ def test_the_csv_holds_unrounded_figures_for_programs() -> None:
     assert (frame["n_parameters"][0], frame["split_sha256"][0]) == (618816, SPLIT * 5)
 
 
+def test_costs_are_medians_over_the_seeds_and_not_over_the_distinct_values() -> None:
+    for seed, epochs in enumerate((70, 70, 55)):
+        write_run(f"runs/{seed}", 0.2, result={"epochs_run": epochs, "seconds_per_epoch": epochs / 10}, seed=seed)
+    frame = pd.read_csv(io.StringIO(to_csv(page())))
+    assert (frame["epochs_run"][0], frame["seconds_per_epoch"][0]) == (70, 7)
+    text = to_markdown(page(), Path())
+    assert (cells(text, "epochs"), cells(text, "s/epoch"), cells(text, "parameters")) == (
+        ["55 to 70"],
+        ["7"],
+        ["618,816"],
+    )
+
+
 def test_latex_uses_booktabs_escapes_text_and_closes_what_it_opens() -> None:
     write_rows(**{"NCL_OT & 5% {x} \\ ~ ^ # $": 0.2, "b": 0.3})
     text = to_latex(page(published=OTHERS))

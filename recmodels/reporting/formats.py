@@ -166,7 +166,7 @@ def _measured(row: Row, machines: Sequence[str]) -> dict[str, str]:
     seconds, memory = row.values("seconds_per_epoch"), row.values("peak_rss_mb")
     used = sorted({machines.index(hardware_text(run)) for run in row.runs})
     return {
-        "parameters": " to ".join(f"{number:,}" for number in parameters) or NOTHING,
+        "parameters": " to ".join(f"{number:,}" for number in dict.fromkeys(parameters)) or NOTHING,
         "epochs": " to ".join(str(number) for number in sorted({*epochs[:1], *epochs[-1:]})) or NOTHING,
         "s/epoch": f"{statistics.median(seconds):.3g}" if seconds else NOTHING,
         "memory MB": f"{max(memory):,.0f}" if memory else NOTHING,
