@@ -52,13 +52,10 @@ def test_the_best_is_bold_the_second_underlined_and_equal_figures_alike() -> Non
 
 def test_where_less_is_better_the_least_is_bold() -> None:
     for name, value in (("a", 3.0), ("b", 1.0)):
-        write_run(
-            f"runs/{name}", 0.2, result={"row": name, "test": {"giniindex@10": value}}, n_layers=1 + (name == "b")
-        )
-        write_run(
-            f"runs/{name}2", 0.2, result={"row": name, "test": {"giniindex@10": value}}, ssl_reg=value, n_layers=9
-        )
-    found = cells(to_markdown(page(metrics=["giniindex@10"]), Path()), "giniindex@10")
+        given = {"row": name, "test": {"averagepopularity@10": value}}
+        write_run(f"runs/{name}", 0.2, result=given, n_layers=1 + (name == "b"))
+        write_run(f"runs/{name}2", 0.2, result=given, ssl_reg=value, n_layers=9)
+    found = cells(to_markdown(page(metrics=["averagepopularity@10"]), Path()), "averagepopularity@10")
     assert found.count("**1.0000**") == 2
 
 

@@ -53,7 +53,9 @@ def import_ratings(
         ("kept", size(distinct.frame)),
         ("kept", f"{n_repeats:,} further rows that repeat a pair" * (n_repeats > 0)),
     ]
-    return summary(rows, files, [train_command(target, list(kept.frame), *["--repeatable=true"] * (n_repeats > 0))])
+    return summary(
+        rows, files, [train_command(target, kept.frame.columns.tolist(), *["--repeatable=true"] * (n_repeats > 0))]
+    )
 
 
 def _threshold(before: Table, after: Table, min_rating: float | None) -> str:
@@ -99,4 +101,4 @@ def import_lightgcn(
         ("empty", f"{lists[0].n_empty:,} users without a train item, {lists[1].n_empty:,} without a test item"),
         *parts(train, test, chosen),
     ]
-    return summary(rows, files, fixed_split_commands(target, list(train.frame), names))
+    return summary(rows, files, fixed_split_commands(target, train.frame.columns.tolist(), names))

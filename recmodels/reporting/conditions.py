@@ -22,8 +22,8 @@ def _picked(run: Run, is_fixed: bool) -> list[str]:
     """Whether the epoch was picked on test, by what was in both parts; a random split says so only where it was."""
     seen = run.result.get("test_seen_in_valid")
     if seen is None:  # a run from before this was stored: files under two names are taken for two
-        parts = run.config.get("benchmark_filename")
-        seen = float(bool(parts) and parts[1] == parts[2])
+        _, valid, test = run.config.get("benchmark_filename") or ("train", "valid", "test")
+        seen = float(valid == test)
     if 0 < seen < 1:
         return [f"{100 * seen:.3g} % of the test pairs in valid"]
     return ["test-picked"] if seen else ["valid-picked"] * is_fixed

@@ -14,6 +14,8 @@ from recmodels.experiments.session import NO_NUMBER, PARAMS
 from recmodels.layers import Layer
 from recmodels.models import FILTERS
 from recmodels.plain_yaml import load_yaml
+from recmodels.reporting.metric_names import name_problem, range_problem
+from recmodels.reporting.user_metrics import disagreements
 from recmodels.training.baselines import FITTED
 from recmodels.typed_values import TypeMismatchError, convert, describe, leaves, nearest
 
@@ -105,8 +107,8 @@ def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
         Runs by folder, and a line for each unfinished run.
 
     Raises:
-        CheckpointError: a path is no folder or has no run below, a `result.json` or `config.yaml` is damaged, or they
-            contradict each other. All at once.
+        CheckpointError: a path is no folder or has no run below, a `result.json` or `config.yaml` is damaged, they
+            contradict each other, or a metric is none that the run can have had. All at once.
     """
     folders, problems = _run_folders(paths)
     finished = [folder for folder in folders if (folder / RESULT).is_file()]
@@ -117,7 +119,9 @@ def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
     runs = []
     for folder in finished:
         run = Run(folder, *(_mapping(folder / name, problems) for name in (RESULT, CONFIG)))
-        problems += _damage(run) + (_contradictions(run) if run.result and run.config else [])
+        damage = _damage(run)
+        problems += damage + (_contradictions(run) if run.result and run.config else [])
+        problems += [] if damage or not run.result else _impossible(folder, run.result["test"])
         runs.append(run)
     if problems:
         raise CheckpointError("\n  - ".join([f"runs: {len(problems)} problems", *problems][len(problems) == 1 :]))
@@ -175,6 +179,14 @@ def _contradictions(run: Run) -> list[str]:
             got, expected = run.config.get(key), run.result.get(key)
             problems.append(f"{run.folder / CONFIG}: {key}: got {got!r}, expected {expected!r} as in {RESULT}")
     return problems
+
+
+def _impossible(folder: Path, test: Mapping[str, float]) -> list[str]:
+    """Metrics that no run can have, or that its users contradict."""
+    known = {metric: figure for metric, figure in test.items() if not name_problem(metric)}
+    found = {metric: range_problem(metric, figure, hint="") for metric, figure in known.items()}
+    beyond = [f"{folder / RESULT}: test.{metric}: {problem}" for metric, problem in found.items() if problem]
+    return beyond or disagreements(folder, test)
 
 
 def _mismatches(hints: Mapping[str, Any], values: Mapping[str, Any], prefix: str = "") -> list[str]:
