@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -20,6 +22,7 @@ from recmodels.training.baselines import FITTED
 from recmodels.typed_values import TypeMismatchError, convert, describe, leaves, nearest
 
 ROW_NAME = "row"
+STUDY, TRIALS = "study.json", "trials"  # as in `tuning.study`, which needs Optuna
 _NOT_COMPARED = NO_NUMBER | {"model", "dataset", "seed"}
 # Keys of every run that decide nothing in a model that is fitted at once.
 _OF_TRAINING = frozenset(
@@ -104,7 +107,7 @@ def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
         paths: run folders, or folders above run folders; one found twice counts once.
 
     Returns:
-        Runs by folder, and a line for each unfinished run.
+        Runs by folder, and a line for each unfinished run and each search whose trials are among them.
 
     Raises:
         CheckpointError: a path is no folder or has no run below, a `result.json` or `config.yaml` is damaged, they
@@ -112,10 +115,7 @@ def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
     """
     folders, problems = _run_folders(paths)
     finished = [folder for folder in folders if (folder / RESULT).is_file()]
-    unfinished = [folder.as_posix() for folder in folders if folder not in finished]
-    skipped = [
-        f"{path}: unfinished, no {RESULT} yet; recmodels train --resume={path} continues it" for path in unfinished
-    ]
+    skipped = _skipped([folder for folder in folders if folder not in finished])
     runs = []
     for folder in finished:
         run = Run(folder, *(_mapping(folder / name, problems) for name in (RESULT, CONFIG)))
@@ -139,6 +139,30 @@ def _run_folders(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
         if not inner:
             problems.append(f"{path}: {_no_run(path)}")
     return sorted(found.values()), problems
+
+
+def _skipped(folders: Sequence[Path]) -> list[str]:
+    """What to do about runs without a result; those of a search have none, lest it choose by the test part."""
+    searches = [_search_of(folder) for folder in folders]
+    lines = [
+        f"{folder.as_posix()}: unfinished, no {RESULT} yet; recmodels train --resume={folder.as_posix()} continues it"
+        for folder, search in zip(folders, searches, strict=True)
+        if search is None
+    ]
+    counts = Counter(search.as_posix() for search in searches if search is not None)
+    return lines + [
+        f"{search}/{TRIALS}: {count} trials of a search, which are not tested; recmodels tune --report={search} ranks "
+        "them and says how to test the winner"
+        for search, count in counts.items()
+    ]
+
+
+def _search_of(folder: Path) -> Path | None:
+    """The folder of the search that a run is a trial of; None for other runs."""
+    trials = folder.absolute().parent
+    if trials.name != TRIALS or not (trials.parent / STUDY).is_file():
+        return None
+    return trials.parent if folder.is_absolute() else Path(os.path.relpath(trials.parent))
 
 
 def _no_run(path: Path) -> str:
