@@ -12,7 +12,7 @@ import pytest
 from recmodels.reporting.comparison import Comparison
 from recmodels.reporting.finished import read_runs
 from recmodels.reporting.formats import Page, to_csv, to_latex, to_markdown
-from recmodels.reporting.notation import latex_text, markdown_text
+from recmodels.reporting.notation import engine_note, latex_text, markdown_text
 from recmodels.reporting.paired import Difference
 from recmodels.reporting.published import Published
 from recmodels.reporting.table import make_tables
@@ -181,6 +181,24 @@ def test_latex_uses_booktabs_escapes_text_and_closes_what_it_opens() -> None:
 def test_markdown_text_cannot_break_the_table() -> None:
     write_rows(**{"a|b*c<d`": 0.2, "e": 0.1})
     assert cells(to_markdown(page(), Path()), "model") == [r"a\|b\*c\<d\`", "e"]
+
+
+def test_a_backslash_is_escaped_lest_it_escapes_the_escape_of_a_pipe() -> None:
+    assert markdown_text(r"a\|b \n") == r"a\\\|b \\n"
+
+
+def test_latex_with_letters_beyond_latin_says_that_pdflatex_does_not_know_them() -> None:
+    write_rows(**{"naïve → x ≥ 2": 0.2, "b": 0.3})
+    assert r"naïve $\rightarrow$ x $\geq$ 2" in to_latex(page())
+    assert "pdflatex" not in to_latex(page())
+    write_run("runs/c", 0.1, result={"row": "漢 α"}, n_layers=9)
+    lines = to_latex(page()).splitlines()
+    assert lines[:2] == [
+        f"% {COMMAND}",
+        "% for xelatex or lualatex and a font that has them, because pdflatex lacks α (U+03B1), 漢 (U+6F22)",
+    ]
+    assert any(line.startswith("漢 α & ") for line in lines)
+    assert engine_note("é") == ""
 
 
 def test_a_line_break_or_a_link_in_a_text_stays_in_its_cell() -> None:
