@@ -22,3 +22,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """`write_bytes` of a text in UTF-8."""
     write_bytes(path, text.encode("utf-8"))
+
+
+def in_the_way(folder: Path) -> Path | None:
+    """What stands where a folder, or one above it, would be made and is no folder; None if nothing does."""
+    return next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None)

@@ -32,7 +32,7 @@ def write_run(
     Args:
         folder: of the run.
         recall: mean test recall@10.
-        users: (U,) test recall@10 of users u0, u1, ...; None writes no such file.
+        users: (U,) test recall@10 of users u0, u1, ..., all moved alike to the mean `recall`; None writes no such file.
         result: keys of `result.json` that are replaced.
         config: keys of `config.yaml` that are replaced.
     """
@@ -56,5 +56,6 @@ def write_run(
     (path / RESULT).write_text(json.dumps(content | (result or {})))
     if users is not None:
         names = np.array([f"u{place}" for place in range(len(users))])
-        write_arrays(path / USERS, {"user": names, "recall@10": users, "ndcg@10": 2 * users})
+        moved = users + (recall - users.mean())
+        write_arrays(path / USERS, {"user": names, "recall@10": moved, "ndcg@10": 2 * moved})
     return path

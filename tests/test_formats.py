@@ -12,7 +12,7 @@ import pytest
 from recmodels.reporting.comparison import Comparison
 from recmodels.reporting.finished import read_runs
 from recmodels.reporting.formats import Page, to_csv, to_latex, to_markdown
-from recmodels.reporting.notation import latex_text, markdown_text
+from recmodels.reporting.notation import engine_note, latex_text, markdown_text
 from recmodels.reporting.paired import Difference
 from recmodels.reporting.published import Published
 from recmodels.reporting.table import make_tables
@@ -52,13 +52,10 @@ def test_the_best_is_bold_the_second_underlined_and_equal_figures_alike() -> Non
 
 def test_where_less_is_better_the_least_is_bold() -> None:
     for name, value in (("a", 3.0), ("b", 1.0)):
-        write_run(
-            f"runs/{name}", 0.2, result={"row": name, "test": {"giniindex@10": value}}, n_layers=1 + (name == "b")
-        )
-        write_run(
-            f"runs/{name}2", 0.2, result={"row": name, "test": {"giniindex@10": value}}, ssl_reg=value, n_layers=9
-        )
-    found = cells(to_markdown(page(metrics=["giniindex@10"]), Path()), "giniindex@10")
+        given = {"row": name, "test": {"averagepopularity@10": value}}
+        write_run(f"runs/{name}", 0.2, result=given, n_layers=1 + (name == "b"))
+        write_run(f"runs/{name}2", 0.2, result=given, ssl_reg=value, n_layers=9)
+    found = cells(to_markdown(page(metrics=["averagepopularity@10"]), Path()), "averagepopularity@10")
     assert found.count("**1.0000**") == 2
 
 
@@ -114,6 +111,24 @@ def test_a_fixed_split_says_how_the_epoch_was_picked(files: list[str], label: st
     assert f"split_seed 2020, fixed [{', '.join(files)}], {label}, mode full" in to_markdown(page(), Path())
 
 
+@pytest.mark.parametrize(
+    ("seen", "label"),
+    [(1.0, "test-picked"), (0.0, "valid-picked"), (0.12345, "12.3 % of the test pairs in valid")],
+)
+def test_an_epoch_is_picked_on_test_where_valid_had_its_pairs_whatever_the_files_are_called(
+    seen: float, label: str
+) -> None:
+    files = ["train", "copy", "test"] if seen else ["train", "test", "test"]
+    write_run("runs/a", 0.2, result={"test_seen_in_valid": seen}, benchmark_filename=files, repeatable=True)
+    assert f"fixed [{', '.join(files)}], {label}, repeatable true, mode full" in to_markdown(page(), Path())
+
+
+@pytest.mark.parametrize(("seen", "told"), [(0.0, ""), (0.5, ", 50 % of the test pairs in valid")])
+def test_a_random_split_says_only_where_valid_had_pairs_of_test(seen: float, told: str) -> None:
+    write_run("runs/a", 0.2, result={"test_seen_in_valid": seen})
+    assert f"group_by user{told}, mode full" in to_markdown(page(), Path())
+
+
 def test_every_split_has_a_table_of_its_own() -> None:
     write_run("runs/a", 0.2)
     write_run("runs/b", 0.3, result={"split_sha256": "ff" * 32})
@@ -135,6 +150,19 @@ def test_the_csv_holds_unrounded_figures_for_programs() -> None:
     assert (frame["n_parameters"][0], frame["split_sha256"][0]) == (618816, SPLIT * 5)
 
 
+def test_costs_are_medians_over_the_seeds_and_not_over_the_distinct_values() -> None:
+    for seed, epochs in enumerate((70, 70, 55)):
+        write_run(f"runs/{seed}", 0.2, result={"epochs_run": epochs, "seconds_per_epoch": epochs / 10}, seed=seed)
+    frame = pd.read_csv(io.StringIO(to_csv(page())))
+    assert (frame["epochs_run"][0], frame["seconds_per_epoch"][0]) == (70, 7)
+    text = to_markdown(page(), Path())
+    assert (cells(text, "epochs"), cells(text, "s/epoch"), cells(text, "parameters")) == (
+        ["55 to 70"],
+        ["7"],
+        ["618,816"],
+    )
+
+
 def test_latex_uses_booktabs_escapes_text_and_closes_what_it_opens() -> None:
     write_rows(**{"NCL_OT & 5% {x} \\ ~ ^ # $": 0.2, "b": 0.3})
     text = to_latex(page(published=OTHERS))
@@ -153,6 +181,24 @@ def test_latex_uses_booktabs_escapes_text_and_closes_what_it_opens() -> None:
 def test_markdown_text_cannot_break_the_table() -> None:
     write_rows(**{"a|b*c<d`": 0.2, "e": 0.1})
     assert cells(to_markdown(page(), Path()), "model") == [r"a\|b\*c\<d\`", "e"]
+
+
+def test_a_backslash_is_escaped_lest_it_escapes_the_escape_of_a_pipe() -> None:
+    assert markdown_text(r"a\|b \n") == r"a\\\|b \\n"
+
+
+def test_latex_with_letters_beyond_latin_says_that_pdflatex_does_not_know_them() -> None:
+    write_rows(**{"naïve → x ≥ 2": 0.2, "b": 0.3})
+    assert r"naïve $\rightarrow$ x $\geq$ 2" in to_latex(page())
+    assert "pdflatex" not in to_latex(page())
+    write_run("runs/c", 0.1, result={"row": "漢 α"}, n_layers=9)
+    lines = to_latex(page()).splitlines()
+    assert lines[:2] == [
+        f"% {COMMAND}",
+        "% for xelatex or lualatex and a font that has them, because pdflatex lacks α (U+03B1), 漢 (U+6F22)",
+    ]
+    assert any(line.startswith("漢 α & ") for line in lines)
+    assert engine_note("é") == ""
 
 
 def test_a_line_break_or_a_link_in_a_text_stays_in_its_cell() -> None:

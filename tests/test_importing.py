@@ -19,6 +19,8 @@ from recmodels.data.interaction_tables import Table, without_duplicates
 from recmodels.data.loading import load_dataset
 from recmodels.data.ratings_layout import Layout, find_layout
 from recmodels.errors import DataError
+from recmodels.experiments.session import prepare, resolve_train
+from recmodels.files import in_the_way
 from tests.atomic import make_config, raw_pairs
 from tests.data_commands import data, frame_of, refused
 
@@ -42,6 +44,12 @@ FORMATS: dict[str, tuple[bytes, list[str], str]] = {
         [],
         f"{FULL}10\t31\t2.5\t1260759144\n1\t031\t3.0\t1260759179\n",
     ),
+    "csv below blank lines": (
+        b"\n \r\nuser_id,item_id\nu1,i1\n\nu1,i2\n",
+        [],
+        f"{PAIR}u1\ti1\nu1\ti2\n",
+    ),
+    "ratings below a blank line": (b"\n1,2,3\n1,3,2\n", [], f"{RATED}1\t2\t3\n1\t3\t2\n"),
     "u.data": (
         b"196\t242\t3\t881250949\n186\t302\t3\t891717742",
         [],
@@ -88,6 +96,19 @@ GOOD = b"1,2,3,4\n1,3,5,6\n"
 BAD: dict[str, tuple[bytes, list[str], list[str]]] = {
     "empty file": (b"", [], ["r: got an empty file; expected a line for every rating"]),
     "header only": (b"user,item\n", [], ["r: got a header and no rows"]),
+    "header without items below a blank line": (b"\nuser,thing\n1,2\n", [], ["r, line 2: no column of items; got the"]),
+    "too few columns below a blank line": (
+        b"\nuser,item\n1,2\n1\n",
+        [],
+        ["r, line 4: got 1 columns ('1\\n'); expected 2"],
+    ),
+    "one bad byte in UTF-8": (
+        "user,item\nZoë,1\nRené,2\nAnn,3\n".encode().replace(b"\xc3\xa9", b"\xe9"),
+        [],
+        ["r, line 3: got byte 0xe9, which is not UTF-8", "1 such lines, and 1 with letters beyond", "save the file as"],
+    ),
+    "an end within a character": ("u,1\nu,\u6f22".encode()[:-1], [], ["r, line 2: got byte 0xe6, which is not UTF-8"]),
+    "a bad byte below a mark of UTF-8": (b"\xef\xbb\xbfu,1\nu,\xe9\nu,\xe8\n", [], ["r, line 2: got byte 0xe9"]),
     "binary file": (b"PK\3\4\0\0", [], ["r: got a binary file or UTF-16; expected plain text. Unpack it"]),
     "old line ends": (b"1,2\r1,3\r", [], ["r: got a carriage return within a line; expected lines that end in"]),
     "nothing separates": (
@@ -166,7 +187,12 @@ LISTS: dict[str, tuple[str, str, list[str], list[str]]] = {
         ["lg/test.txt, line 2: got user '2' and item '6', which are in train too (lg/train.txt, line 3; pairs"],
     ),
     "no test pair": (TRAIN, "0\n", [], ["lg/test.txt: got no interaction; expected in each line a user and then its"]),
-    "tabs": ("0\t1\n1 2\n3\t4 5\n", TEST, [], ["lg/train.txt, line 3: got user_id '3\\t4'; expected a name without"]),
+    "tabs": (
+        "0\t1\n1 2\n3\t4 5\n",
+        TEST,
+        [],
+        ["lg/train.txt, line 3: got user_id '3\\t4'; expected a name without", "; ids are separated by spaces alone\n"],
+    ),
     "share of 1": (TRAIN, TEST, ["--valid=1"], ["valid: got 1; expected a share above 0 and below 1"]),
     "nobody gives": (TRAIN, TEST, [], ["no user with enough train pairs to give 0.1", "some with 5 pairs or more"]),
     "seed in words": (TRAIN, TEST, ["--split_seed=x"], ["argument --split_seed: invalid whole number value: 'x'"]),
@@ -224,6 +250,15 @@ def test_the_summary_says_what_was_read_dropped_kept_and_written(capsys: pytest.
         "wrote    my data/new/new.inter",
         "next: recmodels train --model=LightGCN --dataset=new '--data_path=my data'",
     ]
+
+
+def test_the_summary_says_that_a_file_is_not_utf_8(capsys: pytest.CaptureFixture[str]) -> None:
+    for content, is_said in (("Zoë,1\nRené,2\n".encode("latin-1"), True), ("Zoë,1\nRené,2\n".encode(), False)):
+        Path("r").write_bytes(content)
+        assert data("import", "ratings", "r", "--dataset=new", "--overwrite") == 0
+        out = capsys.readouterr().out
+        assert ("\nread     as latin-1, because the file is not UTF-8\n" in out) == is_said
+        assert Path("dataset/new/new.inter").read_text(encoding="utf-8") == f"{PAIR}Zoë\t1\nRené\t2\n"
 
 
 def test_kept_repetitions_are_counted_and_the_next_command_allows_them(capsys: pytest.CaptureFixture[str]) -> None:
@@ -289,6 +324,23 @@ def test_a_data_set_that_exists_is_replaced_only_on_request(capsys: pytest.Captu
     assert Path("dataset/new/new.inter").read_text() == f"{PAIR}3\t4\n"
 
 
+def test_parts_that_would_stay_beside_another_train_or_test_part_are_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = ["import", "lightgcn", "lg", "--dataset=new", "--overwrite"]
+    write_lists()
+    assert data(*given, "--valid=0.4") == data(*given, "--valid=0.2") == 0  # of one train part
+    capsys.readouterr()
+    (Path("lg") / "test.txt").write_text("2 9\n")
+    message = refused(capsys, *given, "--valid=0.2")
+    assert message.startswith("error: dataset/new/new.train60.inter, dataset/new/new.valid40.inter: got parts of the")
+    assert "beside another dataset/new/new.test.inter; expected none" in message
+    for part in ("train60", "valid40"):
+        (Path("dataset/new") / f"new.{part}.inter").unlink()
+    assert data(*given, "--valid=0.2") == 0
+    assert pairs_of("new", "test") == [("2", "9")]
+
+
 def test_one_existing_file_of_a_split_refuses_all(capsys: pytest.CaptureFixture[str]) -> None:
     write_lists()
     Path("dataset/new").mkdir(parents=True)
@@ -334,9 +386,41 @@ def test_a_failure_while_renaming_leaves_nothing_new_and_old_files(
     assert {path.name: path.read_text() for path in target.folder.iterdir()} == {"new.b.inter": "old"}
 
 
-def test_a_folder_that_cannot_be_made_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_in_the_place_of_a_folder_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     Path("r").write_text("1,2\n")
-    assert "cannot write into r/new: " in refused(capsys, "import", "ratings", "r", "--dataset=new", "--data_path=r")
+    write_lists()
+    for words in (
+        ["import", "ratings", "r", "--dataset=new", "--data_path=r"],
+        ["import", "lightgcn", "lg", "--dataset=r", "--data_path=."],
+        ["carve", "new", "--data_path=dataset", "--out=r"],
+    ):
+        assert "error: r: got a file; expected a folder, or nothing, where r" in refused(capsys, *words)
+    assert in_the_way(Path("lg/deep/down")) is None
+    assert in_the_way(Path("lg/test.txt/down")) == Path("lg/test.txt")
+
+
+def test_the_next_command_reads_what_was_written_whatever_is_shipped_under_the_name(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = [(user, item) for user in range(8) for item in range(12) if item not in (user, user + 1)]
+    Path("r").write_text("".join(f"{user},{item}\n" for user, item in rows))
+    lists = [" ".join([str(user), *(str(i) for u, i in rows if u == user)]) for user in range(8)]
+    write_lists("\n".join(lists), "\n".join(f"{user} {user}" for user in range(8)))
+    for name, added in (
+        ("gowalla", ["--benchmark_filename=null"]),
+        ("ml-1m", ["--load_col={inter: [user_id, item_id]}", "--val_interval=null"]),
+        ("ml-1m-r3", []),
+    ):
+        for folder, command in (("whole", ["ratings", "r"]), ("parts", ["lightgcn", "lg"])):
+            assert data("import", *command, f"--dataset={name}", f"--data_path={folder}") == 0
+            lines = [line for line in capsys.readouterr().out.splitlines() if "recmodels train" in line]
+            assert len(lines) == 1 + (folder == "parts")
+            for line in lines:
+                words = shlex.split(line.partition("recmodels train ")[2])
+                if folder == "whole":
+                    assert words[3:] == added
+                splits = prepare(resolve_train([*words, "--topk=[1]", "--valid_metric=NDCG@1"])).splits
+                assert len(splits.dataset.inter_feat) >= len(rows)
 
 
 def test_a_file_that_may_not_be_read_is_named(

@@ -11,6 +11,8 @@ from recmodels.commands import report
 from recmodels.experiments import run
 from recmodels.experiments.session import resolve_train
 from recmodels.plain_yaml import dump_yaml, load_yaml
+from recmodels.reporting import finished
+from recmodels.tuning import study
 from tests.finished_runs import write_run
 from tests.runs import files_of, options
 
@@ -93,6 +95,14 @@ def test_a_kept_run_is_reported_from_its_copy(capsys: pytest.CaptureFixture[str]
         (["runs", "--published=ml1m"], ["published: got 'ml1m'", "did you mean 'ml-1m'?"]),
         (["runs", "--keep", "--out=x"], ["2 problems", "--keep needs --under=DIR", "leave out --out"]),
         (["runs", "--under=x", "--name=a/b"], ["2 problems", "--under belongs to --keep", "--name: got 'a/b'"]),
+        (
+            ["runs", "--out=runs/plain/1/config.yaml/x"],
+            ["--out: runs/plain/1/config.yaml: got a file, expected a folder; name another one"],
+        ),
+        (
+            ["runs/deep", "--keep", "--under=runs/plain/1/config.yaml"],
+            ["--under: runs/plain/1/config.yaml: got a file, expected a folder"],
+        ),
         (["runs", "--keep", "--under=kept"], ["got 2 rows, expected one: NCL, n_layers 3; NCL, n_layers 9"]),
     ],
 )
@@ -102,6 +112,27 @@ def test_a_mistake_is_one_message_and_nothing_is_written(
     write_seeds()
     found = refused(capsys, *words)
     assert [expected for expected in message if expected not in found] == []
+
+
+def test_trials_of_a_search_are_told_from_unfinished_runs_and_not_to_be_tested(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_seeds()
+    for number in range(3):
+        (write_run(f"tune/trials/trial-{number:04d}", 0.2, seed=number) / "result.json").unlink()
+    (write_run("begun", 0.2, seed=9) / "result.json").unlink()
+    Path("tune/study.json").write_text("{}")
+    told = "tune/trials: 3 trials of a search, which are not tested; recmodels tune --report=tune ranks them"
+    assert cli.main(["report", "runs", "tune"]) == 0
+    assert f"- not shown: {told}" in capsys.readouterr().out
+    message = refused(capsys, "tune", "begun")
+    assert "report: no finished run; expected a folder with result.json: 2 problems" in message
+    assert f"\n  - {told}" in message
+    assert "\n  - begun: unfinished, no result.json yet; recmodels train --resume=begun continues it" in message
+    assert "resume=tune" not in message
+    monkeypatch.chdir("tune/trials")
+    assert "../trials: 1 trials of a search" in refused(capsys, "trial-0001")
+    assert (finished.STUDY, finished.TRIALS) == (study.STUDY, study.TRIALS)
 
 
 def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:

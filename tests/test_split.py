@@ -17,6 +17,7 @@ from recmodels.data.split import (
     fingerprint,
     interactions,
     reseed_loader,
+    seen_in_valid,
     split,
 )
 from recmodels.errors import DataError
@@ -73,6 +74,18 @@ def parts_of(root: Path, files: list[list[tuple[str, str]]], **more: object) -> 
         write(root, atomic(pairs), f"toy.{part}.inter")
     config = make_config(root, benchmark_filename=["a", "b", "c"], **more)
     return split(config, load_dataset(config), 1).sha256
+
+
+def test_what_test_shares_with_valid_is_counted_whatever_the_files_are_called(root: Path) -> None:
+    for valid, expected in (
+        (PAIRS[100:115], 0.0),
+        (PAIRS[:114:-1], 1.0),
+        (PAIRS[115:118] + PAIRS[100:103], 3 / len(PAIRS[115:])),
+    ):
+        for part, pairs in zip(("a", "b", "c"), (PAIRS[:100], valid, PAIRS[115:]), strict=True):
+            write(root, atomic(pairs), f"toy.{part}.inter")
+        config = make_config(root, benchmark_filename=["a", "b", "c"], repeatable=True)
+        assert seen_in_valid(split(config, load_dataset(config), 1)) == expected
 
 
 def test_the_fingerprint_ignores_order_inside_a_part_and_internal_ids(root: Path) -> None:

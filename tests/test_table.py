@@ -1,6 +1,7 @@
 """Run folders become rows: seeds are grouped, what cannot be compared is refused, copies say the same."""
 
 import json
+import re
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +11,13 @@ import numpy as np
 import pytest
 
 from recmodels.errors import CheckpointError, ParamError, UserError
-from recmodels.experiments.folder import CONFIG, RESULT, USERS
+from recmodels.experiments.folder import CONFIG, RESULT, USERS, write_arrays
 from recmodels.plain_yaml import load_yaml
-from recmodels.reporting.comparison import per_user
 from recmodels.reporting.finished import _OF_TRAINING, ROW_NAME, Run, read_runs
 from recmodels.reporting.kept import PER_USER, keep
 from recmodels.reporting.published import Published, read_published
 from recmodels.reporting.table import Row, Table, choose_metrics, make_tables, sort_rows
+from recmodels.reporting.user_metrics import disagreements, per_user
 from recmodels.run_params import RunParams
 from tests.finished_runs import SPLIT, write_run
 
@@ -96,6 +97,43 @@ def test_every_damaged_run_is_named_at_once() -> None:
         "runs/e/result.json: test: expected a mapping, got None",
     ):
         assert words in str(error.value)
+
+
+def test_metrics_that_no_run_can_have_are_refused_and_others_may_be_above_1() -> None:
+    write_run("runs/a", 0.2, result={"test": {"recall@10": 7.5, "ndcg@20": -0.1, "of_another_program": 3.0}})
+    with pytest.raises(CheckpointError) as error:
+        read_runs([Path("runs")])
+    assert str(error.value).splitlines() == [
+        "runs: 2 problems",
+        "  - runs/a/result.json: test.recall@10: expected a figure from 0 to 1, got 7.5",
+        "  - runs/a/result.json: test.ndcg@20: expected a figure from 0 to 1, got -0.1",
+    ]
+    unbounded = {"averagepopularity@10": 310.5, "shannonentropy@10": 1.5, "of_another_program": 3.0}
+    write_run("more/a", 0.2, result={"test": unbounded})
+    assert read_runs([Path("more")])[0][0].result["test"] == unbounded
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_result_that_its_users_contradict_is_refused_with_both_figures(dtype: type) -> None:
+    users = np.random.default_rng(0).random(6000).astype(dtype)
+    coverage = {"itemcoverage@10": 0.3}  # of all users together, so no mean
+    mean = float(users.astype(np.float64).mean()) * (1 + 5e-8 * (dtype == np.float32))
+    folder = write_run("runs/a", 0.2, result={"test": {"recall@10": mean, **coverage}})
+    names = np.array([f"u{place}" for place in range(len(users))])
+    write_arrays(folder / USERS, {"user": names, "recall@10": users})
+    assert len(read_runs([Path("runs")])[0]) == 1
+    (folder / RESULT).write_text((folder / RESULT).read_text().replace(repr(mean), repr(mean + 1e-5)))
+    with pytest.raises(CheckpointError) as error:
+        read_runs([Path("runs")])
+    message = str(error.value)
+    assert message.startswith(f"runs/a/result.json: test.recall@10: got {mean + 1e-5!r}, expected 0.")
+    assert "the mean over the 6,000 users of test_users.npz beside it" in message
+    expected = float(re.findall(r"expected (0\.\d+)", message)[0])
+    assert expected == pytest.approx(mean, rel=1e-7)
+    assert len(disagreements(folder, {"recall@10": 0.1, **coverage})) == 1
+    (folder / USERS).write_bytes(b"no archive")
+    with pytest.raises(CheckpointError, match=r"runs/a/test_users.npz: damaged or no file of per-user metrics"):
+        read_runs([Path("runs")])
 
 
 def test_damage_inside_of_values_is_named_at_once_in_both_files() -> None:
@@ -278,6 +316,11 @@ def test_published_figures_keep_their_source_and_may_have_gaps() -> None:
     ]
 
 
+def test_published_metrics_may_be_in_any_letters_and_above_1_where_the_metric_may() -> None:
+    Path("p.csv").write_text("model,source,Recall@10,AveragePopularity@10\nNCL,web,0.2057,310.5\n")
+    assert read_published("p.csv") == [Published("NCL", "web", {"recall@10": 0.2057, "averagepopularity@10": 310.5})]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -287,9 +330,18 @@ def test_published_figures_keep_their_source_and_may_have_gaps() -> None:
             "model,source,recall@10\nNCL,,20.57\n,web,abc\n",
             [
                 "row 1, source: expected a text, got ''",
-                "row 1, recall@10: expected nothing or a number between 0 and 1, got '20.57'",
+                "row 1, recall@10: expected a figure from 0 to 1, got 20.57; a percentage is divided by 100",
                 "row 2, model: expected a text",
-                "row 2, recall@10: expected nothing or a number between 0 and 1, got 'abc'",
+                "row 2, recall@10: expected nothing or a number, got 'abc'",
+            ],
+        ),
+        ("model,source,recall@10\nNCL,web,nan\n", ["row 1, recall@10: expected a figure from 0 to 1, got nan"]),
+        (
+            "model,source,recal@10,NDCG@10,ndcg@10,mrr\nNCL,web,0.2,0.1,0.1,0.3\n",
+            [
+                "column recal@10: expected metric@k; did you mean 'recall@10'?",
+                "column ndcg@10: is there twice, in other letters; keep one",
+                "column mrr: expected metric@k; did you mean 'mrr@10'?",
             ],
         ),
     ],
@@ -302,9 +354,10 @@ def test_a_wrong_file_of_published_figures_is_refused_with_every_cell(text: str,
 
 
 def test_shipped_figures_are_found_by_name_and_name_their_sources() -> None:
-    for name, size in (("ml-1m", 10), ("gowalla", 6)):
+    for name, size in (("ml-1m", 10), ("gowalla", 7)):
         rows = read_published(name)
         assert len({(row.model, row.source) for row in rows}) == len(rows) == size
+    assert all(row.source.endswith(", probably test-picked") for row in read_published("gowalla"))
     with pytest.raises(ParamError, match=r"ends in .csv, or one of gowalla, ml-1m; did you mean 'gowalla'\?"):
         read_published("gowala")
     with pytest.raises(ParamError, match=r"published: absent.csv: cannot be read"):

@@ -1,7 +1,5 @@
 """What may stand in a point of an ablation file beside the keys of a model, and which keys may not."""
 
-import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,13 +7,13 @@ from recmodels.config import unknown_key_problems
 from recmodels.data_params import DataParams
 from recmodels.experiments.session import PARAMS
 from recmodels.params import Params
-from recmodels.run_params import LARGEST_SEED, METRICS, RunParams
+from recmodels.reporting.metric_names import name_problem, range_problem
+from recmodels.run_params import LARGEST_SEED, RunParams
 from recmodels.tuning.space_file import DATA_KEYS, MACHINE_KEYS, SCALE_KEYS
 from recmodels.typed_values import nearest
 
 OF_A_POINT = ("reported", "note", "control_of", "seeds", "compact_of", "prune")
 _MOST_SEEDS = 1000
-_UNBOUNDED = ("averagepopularity", "shannonentropy")  # may be above 1
 _EXPECTED_SEEDS = f"expected a count from 1 to {_MOST_SEEDS}, or a list of whole numbers from 0 to {LARGEST_SEED}"
 
 
@@ -96,27 +94,20 @@ def _figure_problems(reported: Any) -> Iterator[str]:
     if not isinstance(reported, dict):
         yield f"expected metrics with figures, such as {{recall@10: 0.2}}, got {reported!r}"
         return
-    known = {metric.lower() for metric in METRICS}
     lower = [metric.lower() for metric in reported]
     for place, (metric, figure) in enumerate(reported.items()):
-        name, _, k = lower[place].partition("@")
-        is_length = re.fullmatch("[1-9][0-9]*", k, re.ASCII) is not None
-        if name not in known or not is_length:
-            length = k if is_length else "10"
-            yield f"{metric}: expected metric@k{nearest(f'{name}@{length}', {f'{one}@{length}' for one in known})}"
+        if (problem := name_problem(metric)) is not None:
+            yield f"{metric}: {problem}"
         if lower[place] in lower[:place]:
             yield f"{metric}: is there twice, in other letters; keep one"
-        if (problem := _number_problem(name, figure)) is not None:
+        if (problem := _number_problem(metric, figure)) is not None:
             yield f"{metric}: {problem}"
 
 
-def _number_problem(name: str, figure: Any) -> str | None:
+def _number_problem(metric: str, figure: Any) -> str | None:
     if isinstance(figure, bool) or not isinstance(figure, (int, float)) or figure != figure:
         return f"expected a number, got {figure!r}; what is no number is a note"
-    if name in _UNBOUNDED:
-        return None if 0 <= figure < math.inf else f"expected a figure of at least 0, got {figure!r}"
-    got = repr(figure)[:20]
-    return None if 0 <= figure <= 1 else f"expected a figure from 0 to 1, got {got}; a percentage is divided by 100"
+    return range_problem(metric, figure)
 
 
 def _seed_problems(value: Any) -> Iterator[str]:

@@ -21,7 +21,7 @@ from recmodels.experiments.example_plan import ExamplePlan, example_plans
 from recmodels.files import write_text
 from recmodels.reporting.epochs import read_epochs
 from recmodels.reporting.html_page import Drawing, html_page, legend
-from recmodels.reporting.notation import latex_text, markdown_table, markdown_text
+from recmodels.reporting.notation import engine_note, latex_text, markdown_table, markdown_text
 from recmodels.reporting.pictures import Curve, Interval, draw_curves, draw_intervals, draw_plan, draw_sweep
 from recmodels.reporting.plan_svg import plan_svg
 from recmodels.reporting.size_picture import Sized, draw_sizes, sizes_svg
@@ -209,10 +209,11 @@ def _markdown(
 
 
 def _latex(evidence: Evidence, tables: Mapping[str, pd.DataFrame]) -> str:
-    """Tables for the package booktabs."""
-    parts = [f"% {evidence.plan.folder.name}, split {evidence.plan.split_sha256}\n"]
+    """Tables for the package booktabs; a comment says so where pdflatex is not enough."""
+    parts = []
     for frame in tables.values():
         kept = frame.drop(columns=["state", "note"], errors="ignore")
         cells = pd.DataFrame({latex_text(str(name)): list(map(latex_text, kept[name])) for name in kept})
         parts.append(cells.to_latex(index=False, escape=False, column_format="ll" + "r" * (len(kept.columns) - 2)))
-    return "".join(parts)
+    body = "".join(parts)
+    return f"% {evidence.plan.folder.name}, split {evidence.plan.split_sha256}\n{engine_note(body)}{body}"

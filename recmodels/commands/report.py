@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recmodels.commands.options import OptionParser
-from recmodels.files import write_text
+from recmodels.files import in_the_way, write_text
 from recmodels.params import raise_all
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def run(arguments: Sequence[str]) -> str:
     if {"-h", "--help"} & set(arguments):
         return _parser().format_help()
     options = _read(arguments)
+    raise_all(f"--{'under' if options.keep else 'out'}", _in_the_way(options.under or options.out))
     if options.keep:
         return _keep(options)
     if not options.out:
@@ -151,7 +152,10 @@ def _keep(options: argparse.Namespace) -> str:
 def _runs(options: argparse.Namespace) -> "tuple[list[Run], list[str]]":
     from recmodels.reporting.finished import read_runs
 
-    return read_runs([Path(path) for path in options.runs])
+    runs, skipped = read_runs([Path(path) for path in options.runs])
+    if not runs:
+        raise_all("report: no finished run; expected a folder with result.json", skipped)
+    return runs, skipped
 
 
 def _contradictions(options: argparse.Namespace) -> list[str]:
@@ -168,6 +172,12 @@ def _contradictions(options: argparse.Namespace) -> list[str]:
     if options.name and not options.keep and Path(options.name).name != options.name:
         found.append(f"--name: got {options.name!r}, expected a file name without a folder; --out names the folder")
     return found
+
+
+def _in_the_way(folder: str | None) -> list[str]:
+    """The file where a folder is to be made."""
+    other = in_the_way(Path(folder)) if folder else None
+    return [f"{other}: got a file, expected a folder; name another one, or move the file away"] * (other is not None)
 
 
 def _names(text: str) -> list[str]:

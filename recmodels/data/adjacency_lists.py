@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from recmodels.data.atomic_writing import ITEM, USER
-from recmodels.data.interaction_tables import Table, check_filled, check_table
+from recmodels.data.interaction_tables import Table, check_filled, check_ids
 from recmodels.errors import DataError
 
 
@@ -45,5 +45,5 @@ def read_adjacency_lists(path: Path) -> AdjacencyLists:
     frame = pd.DataFrame({USER: pd.Categorical(users), ITEM: pd.Categorical(items)})
     table = Table(path, frame, np.repeat(np.arange(1, len(words) + 1), n_items))
     check_filled(table, "; expected in each line a user and then its items, separated by spaces")
-    check_table(table)
+    check_ids(table, "ids are separated by spaces alone")
     return AdjacencyLists(table, sum(len(line) == 1 for line in words))

@@ -1,5 +1,6 @@
 """Writing of atomic files: all files of a data set or none."""
 
+import filecmp
 import os
 import re
 import shutil
@@ -12,9 +13,11 @@ from typing import BinaryIO
 import pandas as pd
 
 from recmodels.errors import DataError
+from recmodels.files import in_the_way
 
 USER, ITEM, RATING, TIMESTAMP = "user_id", "item_id", "rating", "timestamp"
 FIELD_KINDS = {USER: "token", ITEM: "token", RATING: "float", TIMESTAMP: "float"}
+WHOLE = ("", "train", "test")  # suffixes of what other parts are carved out of, or must not overlap with
 Write = Callable[[BinaryIO], object]
 
 
@@ -50,12 +53,34 @@ class Target:
         return [self.folder / ".".join(filter(None, (self.dataset, suffix, "inter"))) for suffix in suffixes]
 
     def check(self, suffixes: Sequence[str]) -> None:
-        """Raises DataError if one of the files exists and may not be replaced."""
+        """Raises DataError if one of the files exists and may not be replaced, or a file stands for the folder."""
+        other = in_the_way(self.folder)
+        if other:
+            raise DataError(
+                f"{other}: got a file; expected a folder, or nothing, where {self.folder} is to be made. Choose "
+                "another folder or name, or move the file away"
+            )
         existing = [str(path) for path in self.files(suffixes) if path.exists()]
         if existing and not self.overwrite:
             raise DataError(
                 f"{', '.join(existing)}: got what already exists; expected a new data set. Choose another name or "
                 "folder, or add --overwrite"
+            )
+
+    def check_others(self, suffixes: Sequence[str], changed: Sequence[Path]) -> None:
+        """Raises DataError if parts stay as they are although what they belong to changes.
+
+        Args:
+            suffixes: of all files that are written.
+            changed: those of them whose content changes.
+        """
+        others = set(self.folder.glob(f"{self.dataset}.*")) - set(self.files(suffixes))
+        stale = sorted(str(path) for path in others if path.suffix == ".inter")
+        whole = [str(path) for path in changed if path in self.files(WHOLE)]
+        if stale and whole:
+            raise DataError(
+                f"{', '.join(stale)}: got parts of the data set that would stay beside another {', '.join(whole)}; "
+                "expected none, because training could mix the two. Remove them, or choose another name or folder"
             )
 
 
@@ -73,7 +98,8 @@ def write_dataset(target: Target, writes: Mapping[str, Write]) -> list[Path]:
         The files, in the order of `writes`.
 
     Raises:
-        DataError: a file exists and may not be replaced, or the machine refuses to write.
+        DataError: a file exists and may not be replaced, other parts of what is replaced would stay, or the machine
+            refuses to write.
     """
     target.check(list(writes))
     paths = target.files(list(writes))
@@ -84,6 +110,9 @@ def write_dataset(target: Target, writes: Mapping[str, Write]) -> list[Path]:
         target.folder.mkdir(parents=True, exist_ok=True)
         for temporary, write in zip(temporaries, writes.values(), strict=True):
             _write(temporary, write)
+        pairs = zip(temporaries, paths, strict=True)
+        changed = [path for new, path in pairs if path not in fresh and not filecmp.cmp(new, path, shallow=False)]
+        target.check_others(list(writes), changed)
         for temporary, path in zip(temporaries, paths, strict=True):
             temporary.replace(path)
     except BaseException as error:

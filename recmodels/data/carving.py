@@ -92,7 +92,7 @@ def carve_dataset(source: Path, target: Target, valid: float = 0.1, split_seed: 
     writes |= {name: table(train.frame[mask], header) for name, mask in zip(names, (~chosen, chosen), strict=True)}
     files = write_dataset(target, writes)
     rows = [("read", f"{len(train):,} train and {len(test):,} test pairs of {source}"), *parts(train, test, chosen)]
-    return summary(rows, files, fixed_split_commands(target, names))
+    return summary(rows, files, fixed_split_commands(target, train.frame.columns.tolist(), names))
 
 
 def part_names(valid: float) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """What an import says when it is done: what was read, dropped and written, and what to type next."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,9 @@ import pandas as pd
 
 from recmodels.data.atomic_writing import ITEM, USER, Target
 from recmodels.data.interaction_tables import Table
+from recmodels.layers import load_layer, properties_root
+
+_PARTS = "--benchmark_filename"
 
 
 def summary(rows: Sequence[tuple[str, str]], files: Sequence[Path], commands: Sequence[str]) -> str:
@@ -56,16 +59,34 @@ def parts(train: Table, test: Table, chosen: np.ndarray) -> list[tuple[str, str]
     ]
 
 
-def train_command(target: Target, *more: str) -> str:
-    """The command that trains on what was written."""
+def train_command(target: Target, fields: Collection[str], *more: str) -> str:
+    """The command that trains on what was written.
+
+    Args:
+        target: where it was written.
+        fields: columns of its files.
+        more: further options; those are added that undo what the shipped configuration of a data set of that name
+            expects and the files do not have.
+    """
     words = ["recmodels", "train", "--model=LightGCN", f"--dataset={target.dataset}", f"--data_path={target.data_path}"]
-    return shlex.join([*words, *more])
+    return shlex.join([*words, *more, *_undone(target.dataset, fields, any(_PARTS in option for option in more))])
 
 
-def fixed_split_commands(target: Target, names: tuple[str, str]) -> list[str]:
+def fixed_split_commands(target: Target, fields: Collection[str], names: tuple[str, str]) -> list[str]:
     """Training with selection on the carved valid part, and with selection on test."""
     splits = [f"[{names[0]},{names[1]},test]", "[train,test,test]"]
-    return [train_command(target, f"--benchmark_filename={split}") for split in splits]
+    return [train_command(target, fields, f"{_PARTS}={split}") for split in splits]
+
+
+def _undone(dataset: str, fields: Collection[str], is_split: bool) -> list[str]:
+    file = properties_root() / "dataset" / f"{dataset}.yaml"
+    shipped = load_layer(file, file.name).values if file.is_file() else {}
+    absent = {
+        f"{_PARTS}=null": shipped.get("benchmark_filename") and not is_split,
+        f"--load_col={{inter: [{', '.join(fields)}]}}": {*shipped.get("load_col", {}).get("inter", [])} - {*fields},
+        "--val_interval=null": {*shipped.get("val_interval", {})} - {*fields},
+    }
+    return [option for option, is_needed in absent.items() if is_needed]
 
 
 def _labelled(commands: Sequence[str]) -> list[str]:

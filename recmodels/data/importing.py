@@ -47,12 +47,15 @@ def import_ratings(
     n_repeats = len(kept) - len(distinct)
     rows = [
         ("read", f"{len(read):,} rows of {path}, {layout.describe()}"),
+        ("read", f"as {read.encoding}, because the file is not UTF-8" * (read.encoding != "utf-8")),
         ("dropped", f"{len(read) - len(single):,} rows that repeat a pair; {_threshold(single, kept, min_rating)}"),
         ("dropped", lost(read.frame, kept.frame)),
         ("kept", size(distinct.frame)),
         ("kept", f"{n_repeats:,} further rows that repeat a pair" * (n_repeats > 0)),
     ]
-    return summary(rows, files, [train_command(target, *["--repeatable=true"] * (n_repeats > 0))])
+    return summary(
+        rows, files, [train_command(target, kept.frame.columns.tolist(), *["--repeatable=true"] * (n_repeats > 0))]
+    )
 
 
 def _threshold(before: Table, after: Table, min_rating: float | None) -> str:
@@ -98,4 +101,4 @@ def import_lightgcn(
         ("empty", f"{lists[0].n_empty:,} users without a train item, {lists[1].n_empty:,} without a test item"),
         *parts(train, test, chosen),
     ]
-    return summary(rows, files, fixed_split_commands(target, names))
+    return summary(rows, files, fixed_split_commands(target, train.frame.columns.tolist(), names))

@@ -21,11 +21,13 @@ class Table:
         frame: user_id and item_id as categories of strings, perhaps rating as a category of strings and timestamp as
             numbers; in the order of the file.
         lines: (E,) line of each row in the file, from 1.
+        encoding: of the file.
     """
 
     path: Path
     frame: pd.DataFrame
     lines: np.ndarray
+    encoding: str = "utf-8"
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -42,12 +44,12 @@ class Table:
 
 
 def check_table(table: Table) -> None:
-    """Checks ids, ratings and timestamps.
+    """Checks ids, ratings and timestamps of a file of ratings.
 
     Raises:
         DataError: `check_ids`, or a rating or timestamp is no finite number; names the line.
     """
-    check_ids(table)
+    check_ids(table, "if all columns look shifted, set --separator or --columns")
     if RATING in table.frame:
         _raise_first(table, RATING, ~np.isfinite(rating_values(table.frame[RATING])), _NUMBER_RULE)
     if TIMESTAMP in table.frame:
@@ -57,11 +59,17 @@ def check_table(table: Table) -> None:
         _raise_first(table, TIMESTAMP, ~np.isfinite(column.to_numpy(dtype=np.float64)), _NUMBER_RULE)
 
 
-def check_ids(table: Table) -> None:
-    """Raises DataError if the reader of atomic files would not give an id back; names the line."""
+def check_ids(table: Table, hint: str = "") -> None:
+    """Raises DataError if the reader of atomic files would not give an id back; names the line.
+
+    Args:
+        table: ids as categories of strings.
+        hint: what else the mistake may be.
+    """
+    rule = (_ID_RULE, hint)
     for field in (USER, ITEM):
         column = table.frame[field].cat
-        _raise_first(table, field, _is_unreadable(column.categories)[column.codes], _ID_RULE)
+        _raise_first(table, field, _is_unreadable(column.categories)[column.codes], "; ".join(filter(None, rule)))
 
 
 def rating_values(ratings: pd.Series) -> np.ndarray:
@@ -150,8 +158,7 @@ def _raise_first(table: Table, field: str, is_bad: np.ndarray, expected: str) ->
 
 _ID_RULE = (
     "a name without tabs, line breaks and quotes that is neither empty nor a word for a missing value such as NaN or "
-    "null, because readers of atomic files would change it. Rename the id or remove the line; if all columns look "
-    "shifted, set --separator or --columns"
+    "null, because readers of atomic files would change it. Rename the id or remove the line"
 )
 _NUMBER_RULE = (
     "a finite number. Mend or remove the line; if the column holds something else, name the columns, e.g. "

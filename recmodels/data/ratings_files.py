@@ -1,9 +1,11 @@
 """Reading of rating files in blocks: memory is that of the table, not of the text."""
 
 import csv
+from codecs import BOM_UTF8
 from collections.abc import Iterable
 from io import StringIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -14,39 +16,63 @@ from recmodels.data.interaction_tables import Table, check_table
 from recmodels.data.ratings_layout import Layout
 from recmodels.errors import DataError
 
-ENCODINGS = ("utf-8", "latin-1")
-
 
 def read_ratings(path: Path, layout: Layout) -> Table:
     """Reads a file of ratings.
 
     Args:
-        path: text in UTF-8 or, if it is not, in latin-1; blank lines are passed over.
+        path: text in UTF-8 or latin-1, see `find_encoding`; blank lines are passed over.
         layout: how it is laid out.
 
     Returns:
         Its rows with the fields of the layout, ratings and ids as written.
 
     Raises:
-        DataError: a line has another number of columns than the layout, an id cannot be in an atomic file, a rating or
-            timestamp is no number, or there is no row; names the line.
+        DataError: a byte is damaged, a line has another number of columns than the layout, an id cannot be in an atomic
+            file, a rating or timestamp is no number, or there is no row; names the line.
     """
     try:
-        table = _read(path, layout, ENCODINGS[0])
+        table = _read(path, layout, "utf-8")
     except UnicodeDecodeError:
-        table = _read(path, layout, ENCODINGS[1])
+        table = _read(path, layout, find_encoding(path))
     check_table(table)
     return table
+
+
+def find_encoding(path: Path) -> str:
+    """`utf-8` or `latin-1`, which every file could be, and is taken for if most lines beyond ASCII are no UTF-8.
+
+    Raises:
+        DataError: the file is UTF-8 but for some lines, or ends within a character of it; names the first such line.
+    """
+    n_valid, n_broken, first = 0, 0, ""
+    with path.open("rb") as file:
+        is_marked = file.read(len(BOM_UTF8)) == BOM_UTF8
+        file.seek(0)
+        for number, line in enumerate(file, start=1):
+            try:
+                n_valid += bool(line.decode("utf-8")) and not line.isascii()
+            except UnicodeDecodeError as error:
+                n_broken += 1
+                byte, reason = line[error.start], error.reason
+                first = first or f"line {number}: got byte {byte:#04x}, which is not UTF-8 ({reason})"
+    is_cut = n_broken == 1 and "unexpected end of data" in first  # Python's reason for an end within a character
+    if n_valid < n_broken and not is_marked and not is_cut:
+        return "latin-1"
+    if n_broken:
+        raise DataError(
+            f"{path}, {first}; {n_broken:,} such lines, and {n_valid:,} with letters beyond ASCII that are UTF-8; "
+            "expected all text to be UTF-8, or latin-1. Mend the line, or save the file as UTF-8"
+        )
+    return "utf-8"
 
 
 def _read(path: Path, layout: Layout, encoding: str) -> Table:
     frames, lines = [], []
     with path.open("rb") as file:
-        if file.read(3) != b"\xef\xbb\xbf":
+        if file.read(len(BOM_UTF8)) != BOM_UTF8:
             file.seek(0)
-        n_before = int(layout.has_header)
-        if layout.has_header:
-            file.readline()
+        n_before = _skip_header(file) if layout.has_header else 0
         while block := file.readlines(CHUNK_BYTES):
             text = [line.decode(encoding) for line in block]
             filled = _filled(path, n_before, text, layout)
@@ -56,7 +82,12 @@ def _read(path: Path, layout: Layout, encoding: str) -> Table:
             n_before += len(block)
     if not frames:
         raise DataError(f"{path}: got {'a header and ' * layout.has_header}no rows; expected a line for every rating")
-    return Table(path, _joined(frames), np.concatenate(lines))
+    return Table(path, _joined(frames), np.concatenate(lines), encoding)
+
+
+def _skip_header(file: BinaryIO) -> int:
+    """Reads up to the first line that is not blank, which is the header; returns how many lines that were."""
+    return next((number for number, line in enumerate(iter(file.readline, b""), start=1) if not line.isspace()), 0)
 
 
 def _filled(path: Path, n_before: int, lines: list[str], layout: Layout) -> np.ndarray:

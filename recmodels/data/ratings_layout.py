@@ -30,7 +30,7 @@ class Layout:
 
     Attributes:
         separator: between two columns.
-        has_header: whether the first line names the columns.
+        has_header: whether the first line that is not blank names the columns.
         fields: for every column of the file the field it holds, None for a column that is left out.
         is_guessed: whether anything was not given.
     """
@@ -66,9 +66,10 @@ def find_layout(
         DataError: no file, or an empty or binary one; or the columns cannot be told.
         ParamError: a column is unknown, given twice, beyond the file's columns, or user or item is not among them.
     """
-    lines = _head(path)
+    n_blank, lines = _head(path)
+    first = f"{path}, line {n_blank + 1}"
     is_guessed = separator is None or has_header is None or columns is None
-    separator = _guess_separator(path, lines) if separator is None else _WORDS.get(separator, separator)
+    separator = _guess_separator(first, lines) if separator is None else _WORDS.get(separator, separator)
     if not separator or "\n" in separator or '"' in separator:
         raise ParamError(f"separator: got {separator!r}; expected characters that stand between two columns")
     rows = [_cells(line, separator) for line in lines]
@@ -77,12 +78,15 @@ def find_layout(
     if columns is not None:
         fields = _given_fields(columns, len(rows[0]))
     else:
-        fields = _named_fields(path, rows[0]) if has_header else _usual_fields(path, rows[0], separator)
+        fields = _named_fields(first, rows[0]) if has_header else _usual_fields(first, rows[0], separator)
     return Layout(separator, has_header, fields, is_guessed)
 
 
-def _head(path: Path) -> list[str]:
-    """The first lines, whole and not blank; latin-1 serves, because nothing here depends on letters beyond ASCII."""
+def _head(path: Path) -> tuple[int, list[str]]:
+    """How many blank lines there are before the first one that is not, and the first of those, whole.
+
+    Latin-1 serves, because nothing here depends on letters beyond ASCII.
+    """
     if path.is_dir():
         raise DataError(f"{path}: got a folder; expected a file of ratings, e.g. {path / 'ratings.dat'}")
     if not path.is_file():
@@ -100,17 +104,17 @@ def _head(path: Path) -> list[str]:
         raise DataError(
             f"{path}: got a carriage return within a line; expected lines that end in a line feed. Save it so"
         )
-    return filled[:HEAD_LINES]
+    return next(place for place, line in enumerate(whole) if line.strip()), filled[:HEAD_LINES]
 
 
-def _guess_separator(path: Path, lines: Sequence[str]) -> str:
+def _guess_separator(where: str, lines: Sequence[str]) -> str:
     """The separator that gives all lines the same number of columns, else the first that occurs in the first line."""
     used = [separator for separator in _ORDER if separator in lines[0]]
     even = [s for s in used if len({len(_cells(line, s)) for line in lines}) == 1]
     if not used:
         known = ", ".join(SEPARATORS.values())
         raise DataError(
-            f"{path}, line 1: got {lines[0][:60]!r}, in which nothing separates columns; expected one of {known}. "
+            f"{where}: got {lines[0][:60]!r}, in which nothing separates columns; expected one of {known}. "
             "Set --separator"
         )
     return (even or used)[0]
@@ -147,27 +151,27 @@ def _given_fields(columns: str, n_columns: int) -> tuple[str | None, ...]:
     return (*(COLUMNS.get(name) for name in names), *[None] * (n_columns - len(names)))
 
 
-def _named_fields(path: Path, header: Sequence[str]) -> tuple[str | None, ...]:
+def _named_fields(where: str, header: Sequence[str]) -> tuple[str | None, ...]:
     fields = tuple(_field_of(name) for name in header)
     for field in (USER, ITEM):
         if field not in fields:
             raise DataError(
-                f"{path}, line 1: no column of {field.removesuffix('_id')}s; got the header {list(header)}; expected a "
+                f"{where}: no column of {field.removesuffix('_id')}s; got the header {list(header)}; expected a "
                 f"name like {HEADER_NAMES[field][1]}. Say which column is which, e.g. --columns=user,item,-,timestamp"
             )
     for field in filter(None, fields):
         if fields.count(field) > 1:
             raise DataError(
-                f"{path}, line 1: got several columns that look like {field} in the header {list(header)}; expected "
+                f"{where}: got several columns that look like {field} in the header {list(header)}; expected "
                 "one. Say which column is which, e.g. --columns=user,-,item"
             )
     return fields
 
 
-def _usual_fields(path: Path, row: Sequence[str], separator: str) -> tuple[str | None, ...]:
+def _usual_fields(where: str, row: Sequence[str], separator: str) -> tuple[str | None, ...]:
     if not 2 <= len(row) <= len(COLUMNS):
         raise DataError(
-            f"{path}, line 1: got {len(row)} column{'s' * (len(row) != 1)} without a header, separated by "
+            f"{where}: got {len(row)} column{'s' * (len(row) != 1)} without a header, separated by "
             f"{SEPARATORS.get(separator, repr(separator))}; expected user,item, perhaps then rating and timestamp. Say "
             "which column is which, e.g. --columns=user,item,-,timestamp, or set --separator"
         )

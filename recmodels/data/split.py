@@ -101,6 +101,12 @@ def interactions(part: AbstractDataLoader | Dataset) -> tuple[np.ndarray, np.nda
     return users, items
 
 
+def seen_in_valid(splits: Splits) -> float:
+    """Share of the test interactions whose pair is in valid too: 1 where the epoch is picked on test, else mostly 0."""
+    valid, test = (_pair_codes(part.dataset) for part in (splits.valid, splits.test))
+    return float(np.isin(test, valid).mean())
+
+
 def raw_users(dataset: Dataset) -> np.ndarray:
     """(n_users,) names of the users by internal id; name 0 is the padding."""
     return dataset.field2id_token[dataset.uid_field]

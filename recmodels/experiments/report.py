@@ -12,7 +12,7 @@ import psutil
 
 import recmodels
 from recmodels.data.evaluation import ItemHits
-from recmodels.data.split import raw_items, raw_users
+from recmodels.data.split import raw_items, raw_users, seen_in_valid
 from recmodels.experiments.folder import FREQUENCY, USERS
 from recmodels.experiments.hardware import hardware
 from recmodels.experiments.session import Session
@@ -90,6 +90,7 @@ def result(
         "seed": resolved.run.seed,
         "split_seed": resolved.run.split_seed,
         "split_sha256": session.splits.sha256,
+        "test_seen_in_valid": seen_in_valid(session.splits),
         "best_epoch": best["epoch"],
         "epochs_run": len(seconds),
         "best_valid": best["valid"],

@@ -8,7 +8,7 @@ import torch
 
 from recmodels.errors import CheckpointError
 from recmodels.experiments.folder import DAMAGED_ARRAYS, FREQUENCY
-from recmodels.reporting.comparison import per_user
+from recmodels.reporting.user_metrics import per_user
 from recmodels.tables.frequency import frequency_ranks
 
 HEAD = 0.2

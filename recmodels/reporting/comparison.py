@@ -1,16 +1,16 @@
 """Is one row better than another? Differences of test metrics, paired by user and seed."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from recmodels.errors import CheckpointError, ParamError
-from recmodels.experiments.folder import DAMAGED_ARRAYS, USERS
+from recmodels.experiments.folder import USERS
 from recmodels.reporting.finished import Run
 from recmodels.reporting.paired import Difference, paired_difference
 from recmodels.reporting.table import Row, Table
+from recmodels.reporting.user_metrics import per_user
 from recmodels.typed_values import nearest
 
 N_RESAMPLES = 2000
@@ -74,24 +74,6 @@ def compare_pairs(label: str, pairs: Sequence[tuple[Run, Run]], metrics: Sequenc
     mine, yours = ([str(run.result["seed"]) for run in side] for side in zip(*pairs, strict=True))
     words = ", ".join(mine) if mine == yours else f"{', '.join(mine)} against {', '.join(yours)}"
     return Comparison(label, words, found)
-
-
-def per_user(folder: Path) -> dict[str, np.ndarray]:
-    """The test metrics of each user: `user` (U,) raw names, ascending, and (U,) for each metric.
-
-    Raises:
-        CheckpointError: the file is absent or damaged.
-    """
-    path = folder / USERS
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        order = np.argsort(arrays["user"])
-        return {name: array[order] for name, array in arrays.items()}
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: absent; a comparison of runs pairs their users and needs it") from None
-    except DAMAGED_ARRAYS as error:
-        raise CheckpointError(f"{path}: damaged or no file of per-user metrics: {error}") from error
 
 
 def _find(table: Table, name: str) -> Row:

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -14,10 +16,13 @@ from recmodels.experiments.session import NO_NUMBER, PARAMS
 from recmodels.layers import Layer
 from recmodels.models import FILTERS
 from recmodels.plain_yaml import load_yaml
+from recmodels.reporting.metric_names import name_problem, range_problem
+from recmodels.reporting.user_metrics import disagreements
 from recmodels.training.baselines import FITTED
 from recmodels.typed_values import TypeMismatchError, convert, describe, leaves, nearest
 
 ROW_NAME = "row"
+STUDY, TRIALS = "study.json", "trials"  # as in `tuning.study`, which needs Optuna
 _NOT_COMPARED = NO_NUMBER | {"model", "dataset", "seed"}
 # Keys of every run that decide nothing in a model that is fitted at once.
 _OF_TRAINING = frozenset(
@@ -35,6 +40,7 @@ _REQUIRED: dict[str, Any] = {
     "test": dict[str, float],
 }
 _OPTIONAL: dict[str, Any] = {
+    "test_seen_in_valid": float,
     "best_epoch": int | None,
     "epochs_run": int | None,
     "seconds_per_epoch": float | None,
@@ -48,6 +54,7 @@ _OPTIONAL: dict[str, Any] = {
 _CONFIG: dict[str, Any] = {
     "split_seed": int,
     "valid_metric": str,
+    "repeatable": bool,
     "benchmark_filename": tuple[str, str, str] | None,
     "eval_args": {"split": dict, "order": str, "group_by": str | None, "mode": str | dict},
 }
@@ -100,22 +107,21 @@ def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
         paths: run folders, or folders above run folders; one found twice counts once.
 
     Returns:
-        Runs by folder, and a line for each unfinished run.
+        Runs by folder, and a line for each unfinished run and each search whose trials are among them.
 
     Raises:
-        CheckpointError: a path is no folder or has no run below, a `result.json` or `config.yaml` is damaged, or they
-            contradict each other. All at once.
+        CheckpointError: a path is no folder or has no run below, a `result.json` or `config.yaml` is damaged, they
+            contradict each other, or a metric is none that the run can have had. All at once.
     """
     folders, problems = _run_folders(paths)
     finished = [folder for folder in folders if (folder / RESULT).is_file()]
-    unfinished = [folder.as_posix() for folder in folders if folder not in finished]
-    skipped = [
-        f"{path}: unfinished, no {RESULT} yet; recmodels train --resume={path} continues it" for path in unfinished
-    ]
+    skipped = _skipped([folder for folder in folders if folder not in finished])
     runs = []
     for folder in finished:
         run = Run(folder, *(_mapping(folder / name, problems) for name in (RESULT, CONFIG)))
-        problems += _damage(run) + (_contradictions(run) if run.result and run.config else [])
+        damage = _damage(run)
+        problems += damage + (_contradictions(run) if run.result and run.config else [])
+        problems += [] if damage or not run.result else _impossible(folder, run.result["test"])
         runs.append(run)
     if problems:
         raise CheckpointError("\n  - ".join([f"runs: {len(problems)} problems", *problems][len(problems) == 1 :]))
@@ -133,6 +139,30 @@ def _run_folders(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
         if not inner:
             problems.append(f"{path}: {_no_run(path)}")
     return sorted(found.values()), problems
+
+
+def _skipped(folders: Sequence[Path]) -> list[str]:
+    """What to do about runs without a result; those of a search have none, lest it choose by the test part."""
+    searches = [_search_of(folder) for folder in folders]
+    lines = [
+        f"{folder.as_posix()}: unfinished, no {RESULT} yet; recmodels train --resume={folder.as_posix()} continues it"
+        for folder, search in zip(folders, searches, strict=True)
+        if search is None
+    ]
+    counts = Counter(search.as_posix() for search in searches if search is not None)
+    return lines + [
+        f"{search}/{TRIALS}: {count} trials of a search, which are not tested; recmodels tune --report={search} ranks "
+        "them and says how to test the winner"
+        for search, count in counts.items()
+    ]
+
+
+def _search_of(folder: Path) -> Path | None:
+    """The folder of the search that a run is a trial of; None for other runs."""
+    trials = folder.absolute().parent
+    if trials.name != TRIALS or not (trials.parent / STUDY).is_file():
+        return None
+    return trials.parent if folder.is_absolute() else Path(os.path.relpath(trials.parent))
 
 
 def _no_run(path: Path) -> str:
@@ -173,6 +203,14 @@ def _contradictions(run: Run) -> list[str]:
             got, expected = run.config.get(key), run.result.get(key)
             problems.append(f"{run.folder / CONFIG}: {key}: got {got!r}, expected {expected!r} as in {RESULT}")
     return problems
+
+
+def _impossible(folder: Path, test: Mapping[str, float]) -> list[str]:
+    """Metrics that no run can have, or that its users contradict."""
+    known = {metric: figure for metric, figure in test.items() if not name_problem(metric)}
+    found = {metric: range_problem(metric, figure, hint="") for metric, figure in known.items()}
+    beyond = [f"{folder / RESULT}: test.{metric}: {problem}" for metric, problem in found.items() if problem]
+    return beyond or disagreements(folder, test)
 
 
 def _mismatches(hints: Mapping[str, Any], values: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -16,7 +16,16 @@ from recmodels.experiments.folder import CONFIG
 from recmodels.reporting.comparison import Comparison
 from recmodels.reporting.conditions import distinct, hardware_text, protocol, versions_text
 from recmodels.reporting.finished import Run
-from recmodels.reporting.notation import DECIMALS, NOTHING, figure, latex_text, markdown_table, markdown_text, signed
+from recmodels.reporting.notation import (
+    DECIMALS,
+    NOTHING,
+    engine_note,
+    figure,
+    latex_text,
+    markdown_table,
+    markdown_text,
+    signed,
+)
 from recmodels.reporting.paired import Difference
 from recmodels.reporting.published import Published
 from recmodels.reporting.table import Row, Table
@@ -105,13 +114,14 @@ def to_csv(page: Page) -> str:
 
 
 def to_latex(page: Page) -> str:
-    """Tables for the package booktabs."""
-    parts = [f"% {page.command}\n"]
+    """Tables for the package booktabs; a comment says so where pdflatex is not enough."""
+    parts = []
     for table in page.tables:
         frame = _frame(page, table, _LATEX, lambda row: _counted([str(seed) for seed in row.seeds]))
         columns = "".join("l" if column in ("model", "settings", "seeds") else "r" for column in frame)
         parts += [f"% split {table.split_sha256}\n", frame.to_latex(index=False, escape=False, column_format=columns)]
-    return "".join(parts)
+    body = "".join(parts)
+    return f"% {page.command}\n{engine_note(body)}{body}"
 
 
 def _facts(page: Page) -> list[str]:
@@ -166,7 +176,7 @@ def _measured(row: Row, machines: Sequence[str]) -> dict[str, str]:
     seconds, memory = row.values("seconds_per_epoch"), row.values("peak_rss_mb")
     used = sorted({machines.index(hardware_text(run)) for run in row.runs})
     return {
-        "parameters": " to ".join(f"{number:,}" for number in parameters) or NOTHING,
+        "parameters": " to ".join(f"{number:,}" for number in dict.fromkeys(parameters)) or NOTHING,
         "epochs": " to ".join(str(number) for number in sorted({*epochs[:1], *epochs[-1:]})) or NOTHING,
         "s/epoch": f"{statistics.median(seconds):.3g}" if seconds else NOTHING,
         "memory MB": f"{max(memory):,.0f}" if memory else NOTHING,

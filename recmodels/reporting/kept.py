@@ -12,9 +12,9 @@ from recmodels.experiments.folder import CONFIG, RESULT, USERS, write_arrays
 from recmodels.files import write_text
 from recmodels.params import raise_all
 from recmodels.plain_yaml import dump_yaml
-from recmodels.reporting.comparison import per_user
 from recmodels.reporting.finished import ROW_NAME, Run
 from recmodels.reporting.table import make_tables
+from recmodels.reporting.user_metrics import per_user
 
 PER_USER = ("recall@10", "ndcg@10", "recall@20", "ndcg@20")
 _OF_A_MACHINE = ("data_path", "runs_dir")

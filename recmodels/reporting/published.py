@@ -1,6 +1,6 @@
 """Figures that others reported, to be shown beside ours with their source."""
 
-import math
+from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +10,7 @@ import pandas as pd
 from recmodels.errors import ParamError
 from recmodels.layers import properties_root
 from recmodels.params import raise_all
+from recmodels.reporting.metric_names import name_problem, range_problem
 from recmodels.typed_values import nearest
 
 _COLUMNS = ["model", "source"]
@@ -30,26 +31,29 @@ class Published(NamedTuple):
 
 
 def read_published(name: str) -> list[Published]:
-    """The rows of a CSV file with the columns `model`, `source` and metrics like `recall@10`.
+    """The rows of a CSV file with the columns `model`, `source` and metrics like `recall@10`, in any letters.
 
     Args:
         name: a path that ends in `.csv`, or the name of a shipped file (`properties/published/NAME.csv`).
 
     Raises:
-        ParamError: there is no such file, it is no such table, or a figure is no number between 0 and 1. All at once.
+        ParamError: there is no such file, it is no such table, a column is no metric, or a figure is no number that the
+            metric could have. All at once.
     """
-    text = _text(name)
-    rows = [line for line in _table(text, name).to_dict("records") if any(line.values())]
-    problems = [
-        f"row {place}, {column}: expected {expected}, got {value!r}"
+    frame = _table(_text(name), name)
+    rows = [line for line in frame.to_dict("records") if any(line.values())]
+    problems = _column_problems([str(column) for column in frame.columns if column not in _COLUMNS])
+    problems += [
+        f"row {place}, {column}: {problem}"
         for place, row in enumerate(rows, start=1)
         for column, value in row.items()
-        for expected in [_problem(str(column), str(value))]
-        if expected
+        if (problem := _problem(str(column), str(value)))
     ]
     raise_all(name, problems)
     return [
-        Published(row["model"], row["source"], {str(k): float(v) for k, v in row.items() if k not in _COLUMNS and v})
+        Published(
+            row["model"], row["source"], {str(k).lower(): float(v) for k, v in row.items() if k not in _COLUMNS and v}
+        )
         for row in rows
     ]
 
@@ -83,12 +87,19 @@ def _table(text: str, name: str) -> pd.DataFrame:
     return frame
 
 
+def _column_problems(metrics: Sequence[str]) -> list[str]:
+    """Columns that are no metric, or one that is there already."""
+    lower = [metric.lower() for metric in metrics]
+    found = [f"column {metric}: {name_problem(metric)}" for metric in metrics if name_problem(metric)]
+    twice = [metric for place, metric in enumerate(metrics) if lower[place] in lower[:place]]
+    return found + [f"column {metric}: is there twice, in other letters; keep one" for metric in twice]
+
+
 def _problem(column: str, value: str) -> str:
     """What was expected of a cell; nothing if it is right."""
     if column in _COLUMNS:
-        return "" if value else "a text"
+        return "" if value else "expected a text, got ''"
     try:
-        is_share = not value or (math.isfinite(float(value)) and 0 <= float(value) <= 1)
+        return (range_problem(column, float(value)) or "") if value else ""
     except ValueError:
-        is_share = False
-    return "" if is_share else "nothing or a number between 0 and 1"
+        return f"expected nothing or a number, got {value!r}"

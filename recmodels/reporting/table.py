@@ -49,10 +49,8 @@ class Row(NamedTuple):
         return statistics.stdev(run.result["test"][metric] for run in self.runs)
 
     def values(self, key: str) -> list[Any]:
-        """The distinct values of a key of `result.json`, ascending if they are numbers; empty if none has it."""
-        found = [run.result.get(key) for run in self.runs]
-        distinct = [value for place, value in enumerate(found) if value is not None and value not in found[:place]]
-        return sorted(distinct) if all(isinstance(value, (int, float)) for value in distinct) else distinct
+        """The numbers under a key of `result.json`, one for each run that has it, ascending."""
+        return sorted(run.result[key] for run in self.runs if run.result.get(key) is not None)
 
 
 class Table(NamedTuple):
