@@ -1,6 +1,7 @@
 """LightGCL."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from recmodels.graph import BipartiteGraph
 from recmodels.models.base import Parts
@@ -26,6 +27,8 @@ class LightGCL(LightGCN):
     @dataclass(frozen=True)
     class Params(ContrastParams):
         """Keys of `properties/model/LightGCL.yaml`."""
+
+        of_contrast: ClassVar[frozenset[str]] = frozenset(("q", "temp"))  # dropout is the encoder's
 
         temp: float = param(gt=0)
         dropout: float = param(ge=0, lt=1)

@@ -38,6 +38,12 @@ class LightGCN(GraphRecommender):
             """Keys of the weights of the loss's terms, and the epoch in which each term begins to count."""
             return {"bpr_weight": 0, "reg_weight": 0}
 
+        def inert_keys(self) -> set[str]:
+            """Also: the exponents and the share of an aggregation that was not chosen, and the form of no penalty."""
+            of_plus = {"agg_target_exponent", "agg_source_exponent", "agg_ego_share"}
+            unread = set() if self.aggregation == "lightgcn++" else of_plus
+            return super().inert_keys() | unread | (set() if self.reg_weight else {"require_pow"})
+
         def problems(self) -> list[str]:
             """Also: an epoch needs a loss, and a search a term that ranks."""
             starts = self.first_epochs()

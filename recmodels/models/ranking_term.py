@@ -16,6 +16,7 @@ from recmodels.objectives import (
 from recmodels.params import Params, param
 from recmodels.scoring import SIMILARITIES, Scorer, Temperature
 
+_OF_TEMPERATURE = {"rec_temperature", "rec_temperature_end", "rec_temperature_epochs"}
 _KEYS_OF = {"bsl": ("bsl_ratio",), "slk": ("slk_k", "slk_ratio"), "directau": ("directau_gamma",)}
 
 
@@ -38,8 +39,21 @@ class RankingParams(Params):
     directau_gamma: float = param(ge=0)
 
     def inert_keys(self) -> set[str]:
-        """Also: the keys of losses that were not chosen."""
-        return super().inert_keys() | {key for loss, keys in _KEYS_OF.items() if loss != self.rec_loss for key in keys}
+        """Also: the keys of losses that were not chosen, and what only a loss of the scores would read."""
+        chosen = self.rec_loss if self.bpr_weight else None
+        unread = {key for loss, keys in _KEYS_OF.items() if loss != chosen for key in keys}
+        if chosen is None:
+            unread |= {"rec_loss", "rec_user_exponent"}
+        if not self.ranks_by_scores:
+            unread |= _OF_TEMPERATURE
+        elif not self.rec_temperature_epochs:
+            unread |= {"rec_temperature_end"}
+        return super().inert_keys() | unread
+
+    @property
+    def ranks_by_scores(self) -> bool:
+        """Whether the ranking term reads the scores; otherwise they only rank items, which no temperature changes."""
+        return self.bpr_weight > 0 and self.rec_loss != "directau"
 
     def problems(self) -> list[str]:
         """Checks that need more than one value."""
@@ -86,7 +100,9 @@ def ranking(p: RankingParams, graph: BipartiteGraph) -> Objective:
 
 
 def scorer(p: RankingParams, graph: BipartiteGraph) -> Scorer:
-    """The scores that the parameters describe."""
+    """The scores that the parameters describe, without a temperature where the loss does not read them."""
+    if not p.ranks_by_scores:
+        return Scorer(graph, p.rec_similarity, Temperature(1.0, 1.0, 0), p.rec_item_bias)
     end = p.rec_temperature if p.rec_temperature_end is None else p.rec_temperature_end
     temperature = Temperature(p.rec_temperature, end, p.rec_temperature_epochs, p.rec_temperature_learned)
     return Scorer(graph, p.rec_similarity, temperature, p.rec_item_bias)
