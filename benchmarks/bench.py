@@ -13,14 +13,15 @@ from typing import Any, NamedTuple
 from benchmarks.breakdown import WARM_UP_STEPS, breakdown_table, measure, why_no_parts, write_breakdown
 from benchmarks.command import TRAINING_REMEDIES, common_options, main, parse, positive, settings_of
 from benchmarks.conditions import agreed, conditions
-from benchmarks.ours import OurSide
+from benchmarks.ours import FitSide, OurSide
 from benchmarks.recbole_side import CLASSES, RecboleSide
 from benchmarks.rows import Measured, Results, Row, paired_ratio, row, table
 from benchmarks.side import Settings, Side
 from benchmarks.worker import Worker
+from recmodels.models import FILTERS
 
 # Models that are measured in turns with each other, because their rows are compared.
-GROUPS = (("LightGCN",), ("NCL", "NCL_OT"), ("SGL", "SimGCL", "XSimGCL", "LightGCL"))
+GROUPS = (("LightGCN",), ("NCL", "NCL_OT"), ("SGL", "SimGCL", "XSimGCL", "LightGCL"), tuple(FILTERS))
 SIDES: dict[str, type[Side]] = {"ours": OurSide, "RecBole": RecboleSide}
 COLUMNS = {
     "model": ("model", ""),
@@ -103,13 +104,15 @@ def measure_group(names: Sequence[str], options: argparse.Namespace, known: Sequ
             _take_steps(ours, min(options.steps or _TURNS, _TURNS))
         _evaluate(ours, options.epochs)
         n_steps = min(options.steps or _BREAKDOWN_STEPS, _BREAKDOWN_STEPS)
-        taken_apart = ours if why_no_parts(options) is None else []
+        with_steps = [runner for runner in ours if runner.model not in FILTERS]
+        taken_apart = with_steps if why_no_parts(options) is None else []
         breakdowns = [{"model": runner.model, **runner.worker.run(measure, n_steps)} for runner in taken_apart]
     return Group(_rows(names, runners), breakdowns, facts)
 
 
 def _worker(settings: Settings, library: str) -> Worker:
-    return Worker(SIDES[library], settings, name=f"{settings.model}, {library}", remedies=TRAINING_REMEDIES)
+    side = FitSide if settings.model in FILTERS else SIDES[library]
+    return Worker(side, settings, name=f"{settings.model}, {library}", remedies=TRAINING_REMEDIES)
 
 
 def _libraries(name: str, options: argparse.Namespace) -> list[str]:
@@ -175,6 +178,9 @@ def describe(header: Row, rows: Sequence[Row]) -> str:
         lines.append(f"with {header['overrides']}")
     if header["steps_taken"] < header["steps_per_epoch"]:
         lines.append(f"EPOCHS CUT after {header['steps_taken']} of {header['steps_per_epoch']} steps")
+    fitted = [found["model"] for found in rows if found["model"] in FILTERS]
+    if fitted:
+        lines.append(f"{', '.join(fitted)}: seconds of the whole fit, which is all there is; RecBole has no such class")
     lines += ["", table(COLUMNS, rows), ""]
     for found in rows:
         if found["model"] == "NCL":
@@ -185,8 +191,10 @@ def describe(header: Row, rows: Sequence[Row]) -> str:
 
 def run(argv: Sequence[str], results: Results) -> None:
     """Measures, writes after every group, and prints."""
-    parser = common_options("benchmarks.bench", "Seconds and memory of our models beside RecBole's own classes.")
-    parser.add_argument("--epochs", type=positive, default=3, help="timed epochs; the median counts")
+    parser = common_options(
+        "benchmarks.bench", "Seconds and memory of our models beside RecBole's own classes.", list(FILTERS)
+    )
+    parser.add_argument("--epochs", type=positive, default=3, help="timed epochs, or fits; the median counts")
     options = parse(parser, argv)
     no_parts = why_no_parts(options)
     rows: list[Row] = []
@@ -201,7 +209,8 @@ def run(argv: Sequence[str], results: Results) -> None:
         results.write(Path(options.out) / f"bench-{options.dataset}.jsonl", [top, *rows])
         if breakdowns:
             write_breakdown(results, options, found.facts, breakdowns)
-    parts = breakdown_table(breakdowns) if no_parts is None else f"no steps in parts: {no_parts}"
+    why = no_parts or "filters have no steps"
+    parts = breakdown_table(breakdowns) if breakdowns else f"no steps in parts: {why}"
     print("\n".join([describe(top, rows), "", parts, "", *map(json.dumps, rows)]))
 
 

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from benchmarks.side import Settings
 from recmodels.cli import Remedies, guarded
 from recmodels.errors import ParamError, UserError
 from recmodels.layers import parse_argv
-from recmodels.models import MODELS
+from recmodels.models import FILTERS, MODELS
 
 OUT = "benchmarks/out"
 TRAINING_REMEDIES = Remedies(
@@ -95,14 +95,15 @@ def parser_of(module: str, description: str) -> argparse.ArgumentParser:
 
 
 def add_shared(parser: argparse.ArgumentParser, models: Sequence[str]) -> None:
-    """The options of every command."""
-    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(models), help="models to measure")
+    """The options of every command; `models` are measured unless others are chosen, any of MODELS or of these."""
+    choices = list(dict.fromkeys([*MODELS, *models]))
+    parser.add_argument("--models", nargs="+", choices=choices, default=list(models), help="models to measure")
     parser.add_argument("--threads", type=positive, help="threads of every process; None: what OMP_NUM_THREADS says")
     parser.add_argument("--out", default=OUT, metavar="DIR", help="folder of the files")
 
 
-def common_options(module: str, description: str) -> argparse.ArgumentParser:
-    """The options of a command that trains on a data set."""
+def common_options(module: str, description: str, filters: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The options of a command that trains on a data set; `filters` are measured beside the models."""
     parser = parser_of(module, description)
     parser.add_argument("--dataset", default="ml-100k", help="name of the data set")
     parser.add_argument("--data_path", default="dataset", metavar="DIR", help="folder of the data sets")
@@ -113,7 +114,7 @@ def common_options(module: str, description: str) -> argparse.ArgumentParser:
     form: dict[str, Any] = {"type": key_and_value, "action": Overrides, "metavar": "KEY=VALUE"}
     parser.add_argument("--set", nargs="+", default={}, help=what, **form)
     parser.add_argument("--gpu", action="store_true", help="use a GPU; only our models are then measured")
-    add_shared(parser, list(MODELS))
+    add_shared(parser, [*MODELS, *filters])
     return parser
 
 
@@ -124,6 +125,8 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
         UserError: there is no GPU where one is asked for.
     """
     options = parser.parse_args(list(argv))
+    if options.models is parser.get_default("models"):
+        options.models = [name for name in options.models if name not in FILTERS or _knows(name, options.set)]
     options.models = list(dict.fromkeys(options.models))
     if getattr(options, "gpu", False) and not torch.cuda.is_available():
         raise UserError("--gpu: got no CUDA device, expected one; leave --gpu out to measure the CPU")
@@ -134,6 +137,12 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
     if options.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(options.threads)  # torch and faiss read it when they are imported
     return options
+
+
+def _knows(name: str, overrides: Mapping[str, Any]) -> bool:
+    """Whether a filter has those of the keys that models with gradients have as their own."""
+    of_models = set().union(*(model.Params.keys() for model in MODELS.values()))
+    return not (overrides.keys() & of_models) - set(FILTERS[name].Params.keys())
 
 
 def _make_writable(folder: Path) -> None:

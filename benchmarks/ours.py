@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.side import Head, Settings, Side, synchronize
 from recmodels.experiments.session import prepare
-from recmodels.experiments.trainers import make_trainer
+from recmodels.experiments.trainers import trainer_of
 
 
 class OurSide(Side):
@@ -17,7 +17,7 @@ class OurSide(Side):
         self.session = prepare(settings.resolved())
         splits = self.session.splits
         super().__init__(settings, splits.train, splits.sha256, self.session.model.device)
-        self.trainer = make_trainer(self.session, Path(settings.folder))
+        self.trainer: Any = trainer_of(self.session, Path(settings.folder))
         self.trainer._notify("on_fit_start", self.trainer)
 
     def train(self, loader: Head) -> None:
@@ -49,3 +49,15 @@ class OurSide(Side):
         self.trainer.evaluate(self.session.splits.valid)
         synchronize(self.device)
         return time.perf_counter() - started
+
+
+class FitSide(OurSide):
+    """One of our filters, whose epoch is its whole fit; steps and their number mean nothing here."""
+
+    def warm_up(self) -> None:
+        """Takes no steps, since there are none; a GPU's peak counts from here on."""
+        self.reset_peak()
+
+    def train(self, loader: Head) -> None:
+        """The fit, from the graph to the singular vectors."""
+        self.session.model.fit()

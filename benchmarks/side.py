@@ -94,9 +94,13 @@ class Side(ABC):
 
     def warm_up(self) -> None:
         """Takes the first steps, which are not timed; a GPU's peak counts from here on."""
+        self.reset_peak()
+        self.train(Head(self.loader, self.settings.warmup_steps))
+
+    def reset_peak(self) -> None:
+        """Lets the GPU's peak begin anew, where there is a GPU."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        self.train(Head(self.loader, self.settings.warmup_steps))
 
     def epoch(self) -> float:
         """Seconds of one epoch."""

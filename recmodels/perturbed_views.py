@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from recmodels.adjacency import Adjacency
 from recmodels.graph import BipartiteGraph
 from recmodels.spectral import normalized_interactions, truncated_svd
-from recmodels.views import PropagationView
+from recmodels.views import LIGHTGCN, Aggregation, PropagationView
 
 DROPS = ("edge", "node", "walk")
 
@@ -122,36 +122,58 @@ class NoisyView(PropagationView):
 
 
 class LowRankView(nn.Module):
-    """One propagation by the best approximation of rank q of `D^-1/2 A D^-1/2`; memory is O(N q).
+    """One propagation by the best approximation of rank q of either block of the adjacency; memory is O(N q).
+
+    The adjacency and the scale of the hops are those of the aggregation: `D^-1/2 A D^-1/2` and hops as they are by
+    default. At full rank the next hop is the encoder's own, whatever the aggregation.
 
     As `kernels.propagate` it stays in the dtype of its factors under autocast: float16 has no room for sums over nodes.
 
     Args:
         graph: users and items; rows of isolated nodes stay 0.
         rank: q >= 1, clipped to the number of real nodes of the smaller side, where the approximation is exact.
-        generator: start of the decomposition, see `spectral.truncated_svd`.
+        generator: start of the decompositions, see `spectral.truncated_svd`.
+        aggregation: of the encoder; equal exponents need one decomposition, others one for each side that receives.
 
-    Source: Cai et al. 2023 (LightGCL), section 3.2.
+    Source: Cai et al. 2023 (LightGCL), section 3.2, for LightGCN's aggregation.
     """
 
     users: Tensor
     items: Tensor
+    users_back: Tensor | None
+    items_back: Tensor | None
 
-    def __init__(self, graph: BipartiteGraph, rank: int, generator: torch.Generator) -> None:
+    def __init__(
+        self, graph: BipartiteGraph, rank: int, generator: torch.Generator, aggregation: Aggregation = LIGHTGCN
+    ) -> None:
         super().__init__()
-        self.rank = min(rank, graph.n_users - 1, graph.n_items - 1)
-        left, singular, right = truncated_svd(normalized_interactions(graph), self.rank, generator)
-        factors = torch.cat([left, right]) * singular.sqrt()
-        factors[graph.degrees == 0] = 0  # zero up to rounding
-        for name, part in zip(("users", "items"), factors.float().split([graph.n_users, graph.n_items]), strict=True):
+        self.rank, self.aggregation = min(rank, graph.n_users - 1, graph.n_items - 1), aggregation
+        exponents = aggregation.target, aggregation.source
+        to_users = _factors(graph, self.rank, exponents, generator)
+        to_items = (None, None) if len(set(exponents)) == 1 else _factors(graph, self.rank, exponents[::-1], generator)
+        for name, part in zip(("users", "items", "users_back", "items_back"), (*to_users, *to_items), strict=True):
             self.register_buffer(name, part, persistent=False)
 
     def forward(self, hop: Tensor) -> Tensor:
         """(N, d) the next hop, in the dtype of the factors."""
+        sources = self.users if self.users_back is None else self.users_back
+        targets = self.items if self.items_back is None else self.items_back
         with torch.autocast(hop.device.type, enabled=False):
-            users, items = hop.to(self.users.dtype).split([len(self.users), len(self.items)])
-            return torch.cat([self.users @ (self.items.T @ items), self.items @ (self.users.T @ users)])
+            scaled = self.aggregation.scaled(hop.to(self.users.dtype))
+            users, items = scaled.split([len(self.users), len(self.items)])
+            return torch.cat([self.users @ (self.items.T @ items), targets @ (sources.T @ users)])
 
     def extra_repr(self) -> str:
         """The rank."""
         return f"rank={self.rank}"
+
+
+def _factors(
+    graph: BipartiteGraph, rank: int, exponents: tuple[float, float], generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """(n_users, q) and (n_items, q) float32, whose product is near `Du^-first R Di^-second`."""
+    left, singular, right = truncated_svd(normalized_interactions(graph, *exponents), rank, generator)
+    factors = torch.cat([left, right]) * singular.sqrt()
+    factors[graph.degrees == 0] = 0  # zero up to rounding
+    users, items = factors.float().split([graph.n_users, graph.n_items])
+    return users, items

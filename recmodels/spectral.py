@@ -9,9 +9,13 @@ from torch import Tensor
 from recmodels.graph import BipartiteGraph
 
 
-def normalized_interactions(graph: BipartiteGraph) -> csr_matrix:
-    """`Du^-1/2 R Di^-1/2`, (n_users, n_items) float64, padding included: the upper right block of the adjacency."""
-    adjacency = graph.normalized_adjacency(torch.float64)
+def normalized_interactions(graph: BipartiteGraph, users: float = 0.5, items: float = 0.5) -> csr_matrix:
+    """`Du^-users R Di^-items`, (n_users, n_items) float64, padding included.
+
+    It is the upper right block of the adjacency with these exponents of targets and of sources, and the transpose of
+    the lower left one with the exponents the other way round.
+    """
+    adjacency = graph.normalized_adjacency(torch.float64, target=users, source=items)
     columns, values = graph.ends[1] - graph.n_users, adjacency.values[: graph.n_edges]
     shape = (graph.n_users, graph.n_items)
     return csr_matrix((values.numpy(), columns.numpy(), graph.indptr[: graph.n_users + 1].numpy()), shape)

@@ -34,8 +34,12 @@ class Aggregation(NamedTuple):
         """The normalized adjacency with these exponents."""
         return graph.normalized_adjacency(target=self.target, source=self.source)
 
+    def scaled(self, hop: Tensor) -> Tensor:
+        """(N, d) what a propagation reads of a hop: its rows, of unit length where `is_unit` says so."""
+        return F.normalize(hop, dim=-1) if self.is_unit else hop
 
-_LIGHTGCN = Aggregation()
+
+LIGHTGCN = Aggregation()
 
 
 class PropagationView(nn.Module):
@@ -57,7 +61,7 @@ class PropagationView(nn.Module):
     edge_numbers: Tensor | None
 
     def __init__(
-        self, adjacency: Adjacency, n_hops: int, n_extra_hops: int = 0, aggregation: Aggregation = _LIGHTGCN
+        self, adjacency: Adjacency, n_hops: int, n_extra_hops: int = 0, aggregation: Aggregation = LIGHTGCN
     ) -> None:
         super().__init__()
         self.adjacency, self.aggregation = adjacency, aggregation
@@ -85,7 +89,7 @@ class PropagationView(nn.Module):
 
     def next_hop(self, hop: Tensor, number: int) -> Tensor:
         """(N, d) embeddings of hop `number`, which is one propagation after the hop that is given."""
-        return propagate(self.adjacency_of(number), F.normalize(hop, dim=-1) if self.aggregation.is_unit else hop)
+        return propagate(self.adjacency_of(number), self.aggregation.scaled(hop))
 
     def adjacency_of(self, number: int) -> Adjacency:
         """What hop `number` >= 1 is propagated by."""
@@ -119,5 +123,5 @@ class PropagationView(nn.Module):
 
     def extra_repr(self) -> str:
         """Number of hops, and the aggregation where it is not LightGCN's."""
-        aggregation = "" if self.aggregation == _LIGHTGCN else f", {self.aggregation}"
+        aggregation = "" if self.aggregation == LIGHTGCN else f", {self.aggregation}"
         return f"n_hops={self.n_hops}, n_extra_hops={self.n_extra_hops}{aggregation}"

@@ -13,6 +13,7 @@ from benchmarks import bench, breakdown, scale
 from benchmarks.command import common_options, main, parse
 from benchmarks.rows import Results
 from recmodels.cli import Remedies, shortage
+from recmodels.models import FILTERS, MODELS
 from tests.benchmark_runs import REMEDIES, run
 
 Command = Callable[[Sequence[str], Results], None]
@@ -88,6 +89,17 @@ def test_set_reads_values_as_training_does_and_adds_up() -> None:
     options = parsed("--set", "learning_rate=1e-3", "warm_up_step=5", "--set", "topk=[5, 10]")
     assert options.set == {"learning_rate": 0.001, "warm_up_step": 5, "topk": [5, 10]}
     assert parsed().set == {}
+
+
+def test_every_model_is_measured_but_filters_that_do_not_know_a_key_of_the_others() -> None:
+    def measured(*arguments: str) -> set[str]:
+        return set(parse(common_options("benchmarks.bench", "", list(FILTERS)), arguments).models)
+
+    assert measured() == measured("--set", "seed=1") == set(MODELS | FILTERS)
+    assert measured("--set", "rec_loss=softmax") == set(MODELS)
+    assert measured("--set", "rec_loss=softmax", "--models", "GFCF") == {"GFCF"}  # and is refused when it is resolved
+    assert {name for group in bench.GROUPS for name in group} == set(MODELS | FILTERS)
+    assert set(parsed().models) == set(MODELS)
 
 
 @pytest.mark.parametrize("given", ["seed", "=1", "seed=", "seed=[1"])

@@ -11,7 +11,7 @@ from recbole.sampler import Sampler
 from recbole.trainer import NCLTrainer
 
 from benchmarks import breakdown
-from benchmarks.ours import OurSide
+from benchmarks.ours import FitSide, OurSide
 from benchmarks.recbole_side import RecboleSide
 from benchmarks.rows import Results
 from benchmarks.side import Head, Side
@@ -60,6 +60,19 @@ def test_breakdown_names_every_part(tmp_path: Path) -> None:
     assert found["sum_ms"] == pytest.approx(sum(found["parts_ms"].values()))
     text = breakdown.breakdown_table([{"model": "LightGCN", **found}])
     assert parts <= {line.rsplit(None, 1)[0] for line in text.splitlines() if line}
+
+
+def test_an_epoch_of_a_filter_is_its_whole_fit(tmp_path: Path) -> None:
+    side = FitSide(settings(tmp_path, "GFCF"))
+    side.warm_up()
+    assert not side.session.model.basis.any()
+    side.epoch()
+    fitted = OurSide(settings(tmp_path, "GFCF"))
+    fitted.session.model.fit()
+    assert torch.equal(side.session.model.basis, fitted.session.model.basis)
+    assert side.facts() == OurSide(settings(tmp_path, "LightGCN")).facts()
+    FitSide.evaluate(side)
+    assert side.trainer.recorder.per_user
 
 
 class FakeGpu(Side):

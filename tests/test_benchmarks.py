@@ -116,6 +116,12 @@ def test_the_table_names_the_device_and_the_memory_of_the_peak() -> None:
     assert "peak: memory of the process" in bench.describe(bench.header(options(), FACTS), rows)
 
 
+def test_the_row_of_a_filter_is_told_to_be_a_fit() -> None:
+    rows = [row(name, Measured([1.0], 5.0, [2.0]), None, None) for name in ("LightGCN", "GFCF")]
+    assert "\nGFCF: seconds of the whole fit" in bench.describe(bench.header(options(), FACTS), rows)
+    assert "whole fit" not in bench.describe(bench.header(options(), FACTS), rows[:1])
+
+
 # --- what is kept
 
 

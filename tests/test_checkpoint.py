@@ -69,6 +69,17 @@ def test_save_names_the_key_path_of_what_is_not_plain_and_writes_nothing(tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_optional_keys_may_be_absent_and_must_agree_where_they_are(tmp_path):
+    path, expected = tmp_path / "last.pt", {"config": {"weight": 0.0}}
+    for stored in ({"weight": 0.0}, {"weight": 0.0, "temperature": 0.5}):
+        save(path, {"config": stored})
+        assert load(path, expected, {"config": {"temperature": 0.5}}) == {"config": stored}
+    with pytest.raises(CheckpointError, match=r"config\.temperature: got 0\.5, expected None"):
+        load(path, expected)
+    with pytest.raises(CheckpointError, match=r"config\.temperature: got 0\.5, expected 0\.2"):
+        load(path, expected, {"config": {"temperature": 0.2}})
+
+
 def test_header_keys_are_reserved(tmp_path):
     with pytest.raises(ValueError, match="'version'"):
         save(tmp_path / "last.pt", {"version": 2})

@@ -10,7 +10,7 @@ from recmodels.errors import ParamError
 from recmodels.models import SGL, LightGCL, SimGCL, XSimGCL
 from recmodels.objectives import HopContrast, LowRankContrast, ViewContrast
 from recmodels.perturbed_views import DroppedView, NoisyView
-from recmodels.views import PropagationView
+from recmodels.views import Aggregation, PropagationView
 from tests.runs import Recorder, start
 from tests.worlds import objective, session, triples
 
@@ -80,8 +80,19 @@ def test_lightgcl_trains_on_a_part_of_the_graph_and_scores_with_the_whole(tmp_pa
     contrast = objective(model, "ssl")
     assert isinstance(contrast, LowRankContrast)
     assert contrast.view.rank == 3
+    assert contrast.view.aggregation == model.encoder.aggregation == Aggregation()
     plain = session(tmp_path, model="LightGCL", dropout=0).model
     assert not isinstance(plain.encoder, DroppedView)
+
+
+@pytest.mark.parametrize("aggregation", ["lightgcn", "lightgcn++"])
+def test_lightgcl_pulls_hops_to_themselves_where_the_rank_is_full_and_no_edge_dropped(
+    tmp_path: Path, aggregation: str
+) -> None:
+    model = session(tmp_path, model="LightGCL", dropout=0, q=1000, aggregation=aggregation).model
+    for hop, other in objective(model, "ssl").pairs(model.train().encode()):
+        kept = model.graph.degrees > 0
+        assert_close(torch.cosine_similarity(hop, other)[kept], torch.ones(int(kept.sum())), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("model", CONTRASTIVE)

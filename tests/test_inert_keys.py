@@ -29,7 +29,6 @@ UNREAD: list[tuple[dict[str, Any], str, Any]] = [
     (TRANSPORT, "ot_gw_epsilon", 0.7),
     (TRANSPORT, "ot_structure", "feature"),
     (TRANSPORT, "ot_cost_temperature", 0.9),
-    (TRANSPORT, "ot_threshold_scope", "none"),
     (TRANSPORT, "ot_noise", 0.7),
     ({"model": "NCL_OT", "ot_share": 1}, "ot_temperature", 0.9),
     ({"model": "SGL", "ssl_weight": 0}, "ssl_candidates", "batch"),
@@ -47,6 +46,7 @@ READ: list[tuple[dict[str, Any], str, Any]] = [
     ({"model": "NCL_OT"}, "num_clusters", 3),
     (NO_PROTOTYPES | {"ot_sampler": "cluster", "ot_structure": "feature"}, "num_clusters", 3),
     ({"model": "NCL_OT", "ot_share": 0.5, "ot_structure": "adjacency"}, "ot_gw_epsilon", 0.7),
+    ({"model": "NCL_OT", "ot_threshold": 0}, "ot_threshold_scope", "problem"),  # the minimum is subtracted even at 0
     ({"model": "SGL", "ssl_weight": 0.1}, "ssl_candidates", "batch"),
     (LOGITS | {"adae_picker": "network"}, "adae_picker_hidden", 7),
     (LOGITS | {"adae_picker": "network"}, "adae_picker_embedding", True),

@@ -252,3 +252,12 @@ def test_the_low_rank_view_does_not_depend_on_its_start() -> None:
     ego = _ego(graph)
     one, other = (LowRankView(graph, 4, stream(seed, "svd"))(ego) for seed in (0, 1))
     assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("aggregation", [Aggregation(), LIGHTGCNPP, Aggregation(target=0.6, source=-0.1)])
+def test_at_full_rank_every_hop_is_the_encoders_own(aggregation: Aggregation) -> None:
+    graph = random_graph(6, 12, density=0.6)
+    hops = _encoder(graph, aggregation).eval()(_ego(graph)).hops
+    view = LowRankView(graph, 1000, stream(0, "svd"), aggregation)
+    for before, after in zip(hops[:-1], hops[1:], strict=True):
+        assert_close(view(before), after, atol=1e-5, rtol=1e-4)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from recmodels import cli
 from recmodels.errors import NonFiniteError, UserError
 from recmodels.experiments import report, run
+from recmodels.experiments.folder import CONFIG
 from recmodels.experiments.session import prepare, resolve_run, resolve_train
 from recmodels.training import checkpoint
 from tests.runs import CHECKOUT, MEASURED, arguments, files_of, options, python, same_state
@@ -95,6 +97,17 @@ def test_the_test_metrics_are_those_of_the_best_epoch(finished: Path) -> None:
     assert run.evaluate(str(finished)) == result_of(finished)["test"]
     assert files_of(finished) == before
     assert checkpoint.load(finished / "checkpoint.pt", None)["epoch"] == result_of(finished)["best_epoch"]
+
+
+def test_a_checkpoint_may_name_values_that_nothing_reads_as_earlier_checkouts_did(
+    finished: Path, tmp_path: Path
+) -> None:
+    folder, stored = tmp_path / "earlier", checkpoint.load(finished / "checkpoint.pt", None)
+    shutil.copytree(finished, folder)
+    unread = prepare(resolve_run(str(folder))).unread[CONFIG]
+    assert "agg_ego_share" in unread.keys() - stored[CONFIG].keys()
+    checkpoint.save(folder / "checkpoint.pt", stored | {CONFIG: stored[CONFIG] | unread})
+    assert run.evaluate(str(folder)) == result_of(finished)["test"]
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -15,6 +15,13 @@ def test_the_matrix_is_the_upper_right_block_of_the_adjacency():
     assert normalized_interactions(graph).toarray().tolist() == dense[:30, 30:].tolist()
 
 
+def test_its_exponents_are_those_of_either_block_of_the_adjacency():
+    graph = random_graph(n_users=30, n_items=50)
+    dense = graph.normalized_adjacency(torch.float64, target=0.6, source=-0.1).matrix().to_dense()
+    assert normalized_interactions(graph, 0.6, -0.1).toarray().tolist() == dense[:30, 30:].tolist()
+    assert normalized_interactions(graph, -0.1, 0.6).T.toarray().tolist() == dense[30:, :30].tolist()
+
+
 @pytest.mark.parametrize("rank", [1, 7, 20])
 def test_it_is_the_top_of_the_dense_decomposition(rank):
     u, s, v = truncated_svd(_matrix(), rank, torch.Generator().manual_seed(0))

@@ -219,7 +219,7 @@ def _end_in_log() -> Iterator[None]:
 def _load(session: Session, path: Path) -> dict[str, Any]:
     """A checkpoint of this very run, or the one before it."""
     try:
-        return checkpoint.load_newest(path, session.identity, logger.warning)
+        return checkpoint.load_newest(path, session.identity, logger.warning, session.unread)
     except CheckpointError as error:
         if f" {CONFIG}." not in str(error):
             raise

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from recmodels.data.loading import load_dataset
 from recmodels.data.split import Splits, interactions, split
 from recmodels.errors import ParamError
 from recmodels.experiments.folder import CONFIG, existing_run_folder
+from recmodels.experiments.unread import is_fitted, unread_keys
 from recmodels.models import FILTERS, MODELS
 from recmodels.params import raise_all
 from recmodels.streams import stream
@@ -31,11 +32,9 @@ NO_NUMBER = frozenset(
     + ("metric_decimal_place", "loss_decimal_place", "eval_batch_bytes", "eval_batch_size")
 )
 
-_UNREAD_HINT = "; what reads it was not chosen, see its line in properties/ (say table, adae_mode, rec_loss)"
+_UNREAD_HINT = "; what reads it was not chosen, see its line in properties/ (say table, rec_loss, or a weight)"
 _TYPED = (COMMAND_LINE, POINT)  # layers whose keys somebody wants for this one run
 _LONGEST_TEXT = 200  # of a value in an identity
-# What a search does not read, which ends by its own rule.
-_EARLY_STOPPING = {"stopping_step", "early_stop_mode", "early_stop_min_epoch"}
 # Ranking losses that are others when a batch holds all interactions of its users, and why.
 _NOT_BY_USERS = {
     "sampled_softmax": "whose correction needs a batch drawn from the interactions",
@@ -74,6 +73,11 @@ class Session:
         """What a checkpoint must agree with: model, data, and every value that decides a number."""
         return identity_of(self.resolved, self.splits.sha256)
 
+    @property
+    def unread(self) -> dict[str, Any]:
+        """What an identity of an earlier checkout may hold besides: the values that nothing reads."""
+        return {CONFIG: _plain(self.resolved, unread_keys(self.resolved) - NO_NUMBER)}
+
 
 def identity_of(resolved: Resolved, split_sha256: str) -> dict[str, Any]:
     """What runs of equal numbers have in common: model, data, and every value that decides a number."""
@@ -87,14 +91,13 @@ def deciding_values(resolved: Resolved) -> dict[str, Any]:
     Left out are paths, progress, logging and device, and what nothing reads at these values, so that a run keeps its
     identity when a later version has more choices.
     """
-    inert = NO_NUMBER | _inert(resolved)
-    values = {key: _short(value) for key, value in resolved.values.items() if key not in inert}
+    return _plain(resolved, resolved.values.keys() - NO_NUMBER - unread_keys(resolved))
+
+
+def _plain(resolved: Resolved, keys: Set[str]) -> dict[str, Any]:
+    """Values as they are stored."""
+    values = {key: _short(value) for key, value in resolved.values.items() if key in keys}
     return dict(json.loads(json.dumps(values)))
-
-
-def _inert(resolved: Resolved) -> set[str]:
-    """Keys that nothing reads at the run's values; a search ends by its own rule, not by that of early stopping."""
-    return resolved.params.inert_keys() | (_EARLY_STOPPING if resolved.params.held_out_share else set())
 
 
 def _short(value: Any) -> Any:  # noqa: ANN401
@@ -106,10 +109,11 @@ def _short(value: Any) -> Any:  # noqa: ANN401
 def remarks(resolved: Resolved) -> list[str]:
     """What is allowed and can hardly be meant, such as a key of a command line, or of a point, that nothing reads."""
     found = resolved.params.remarks(resolved.run.epochs)
-    inert = _inert(resolved)
+    inert = unread_keys(resolved)
     unread = sorted(key for key, layer in resolved.origin.items() if layer in _TYPED and key in inert)
     if unread:
-        found.append(f"given, but nothing reads it at these values: {', '.join(unread)}{_UNREAD_HINT}")
+        hint = f"{_UNREAD_HINT}; {resolved.model} has no epochs" if is_fitted(resolved.model) else _UNREAD_HINT
+        found.append(f"given, but nothing reads it at these values: {', '.join(unread)}{hint}")
     return found
 
 

@@ -1,6 +1,7 @@
 """LightGCL."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from recmodels.graph import BipartiteGraph
 from recmodels.models.base import Parts
@@ -19,13 +20,17 @@ class LightGCL(LightGCN):
     the side. Deviations from the paper: hops are linear, without LeakyReLU and residuals, as in the authors' released
     code, and the readout is their mean; BPR in place of the hinge loss; edges are dropped once an epoch, in both
     directions, and the rest is normalized by its own degrees; anchors are the users and positive items of the batch;
-    the candidates include the padding row; the regularizer is RecBole's. The released code, and RecBole-GNN's,
-    contrast unscaled inner products of the readouts instead: their weights and temperatures belong to another loss.
+    the candidates include the padding row; the regularizer is RecBole's. With `aggregation: lightgcn++`, which is not
+    in the paper, the decomposition is of that adjacency, and of unit-length hops as in the encoder. The released code,
+    and RecBole-GNN's, contrast unscaled inner products of the readouts instead: their weights and temperatures belong
+    to another loss.
     """
 
     @dataclass(frozen=True)
     class Params(ContrastParams):
         """Keys of `properties/model/LightGCL.yaml`."""
+
+        of_contrast: ClassVar[frozenset[str]] = frozenset(("q", "temp"))  # dropout is the encoder's
 
         temp: float = param(ge=SMALLEST_TEMPERATURE)
         dropout: float = param(ge=0, lt=1)
@@ -41,6 +46,6 @@ class LightGCL(LightGCN):
         """LightGCN's parts, its encoder on dropped graphs, and the contrast with the low-rank graph."""
         parts = super().build(p, graph)
         encoder = DroppedView(parts.encoder, graph, "edge", p.dropout) if p.dropout else parts.encoder
-        view = LowRankView(graph, p.q, self.stream("svd"))
+        view = LowRankView(graph, p.q, self.stream("svd"), parts.encoder.aggregation)
         contrast = LowRankContrast(graph, view, p.form(p.temp), p.ssl_weight)
         return parts._replace(encoder=encoder, objectives=[*parts.objectives, contrast])

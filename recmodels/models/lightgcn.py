@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from recmodels.graph import BipartiteGraph
 from recmodels.models.base import GraphRecommender, Parts
-from recmodels.models.distillation_term import DistillationParams, distillation
+from recmodels.models.distillation_term import distillation
 from recmodels.models.ranking_term import RankingParams, ranking, scorer
 from recmodels.models.table_choice import TableParams, table
 from recmodels.objectives import EgoNorm
@@ -23,7 +23,7 @@ class LightGCN(GraphRecommender):
     """
 
     @dataclass(frozen=True)
-    class Params(TableParams, RankingParams, DistillationParams):
+    class Params(TableParams, RankingParams):
         """Keys of `properties/model/LightGCN.yaml`."""
 
         n_layers: int = param(ge=1)
@@ -38,6 +38,12 @@ class LightGCN(GraphRecommender):
         def first_epochs(self) -> dict[str, int]:
             """Keys of the weights of the loss's terms, and the epoch in which each term begins to count."""
             return {"bpr_weight": 0, "distill_weight": 0, "reg_weight": 0}
+
+        def inert_keys(self) -> set[str]:
+            """Also: the exponents and the share of an aggregation that was not chosen, and the form of no penalty."""
+            of_plus = {"agg_target_exponent", "agg_source_exponent", "agg_ego_share"}
+            unread = set() if self.aggregation == "lightgcn++" else of_plus
+            return super().inert_keys() | unread | (set() if self.reg_weight else {"require_pow"})
 
         def problems(self) -> list[str]:
             """Also: an epoch needs a loss, and a search a term that ranks."""

@@ -39,11 +39,18 @@ class NCL(LightGCN):
         def inert_keys(self) -> set[str]:
             """Also: what only a contrast without a weight would read."""
             of_structure = set() if self.ssl_reg else {"alpha"}
+            if not self.ssl_reg and not self.reads_last_hop:
+                of_structure |= {"hyper_layers"}
             of_prototypes = set() if self.proto_reg else {"warm_up_step"}
             if not self.proto_reg and not self.reads_clusters:
                 of_prototypes |= {"num_clusters", "m_step"}
             of_both = set() if self.ssl_reg or self.proto_reg else {"ssl_temp"}
             return super().inert_keys() | of_structure | of_prototypes | of_both
+
+        @property
+        def reads_last_hop(self) -> bool:
+            """Whether something beside the structure term reads how many hops there are."""
+            return False
 
         @property
         def reads_clusters(self) -> bool:

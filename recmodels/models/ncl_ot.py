@@ -29,6 +29,11 @@ class NCL_OT(NCL):  # noqa: N801  (published spelling)
             return super().first_epochs() | {"ot_weight": self.ot_starts_at}
 
         @property
+        def reads_last_hop(self) -> bool:
+            """A view of the transport term may count from it."""
+            return self.ot_weight > 0 and self.counts_from_last_hop
+
+        @property
         def reads_clusters(self) -> bool:
             """The subgraphs of `ot_sampler: cluster` are within them."""
             return self.ot_weight > 0 and self.ot_sampler == "cluster"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from recmodels.errors import ParamError
 from recmodels.graph import BipartiteGraph
+from recmodels.models.distillation_term import DistillationParams
 from recmodels.objectives import (
     AlignmentUniformity,
     BilateralRanking,
@@ -14,15 +15,22 @@ from recmodels.objectives import (
     SoftmaxRanking,
     TopKSoftmaxRanking,
 )
-from recmodels.params import SMALLEST_TEMPERATURE, Params, param
+from recmodels.params import SMALLEST_TEMPERATURE, param
 from recmodels.scoring import SIMILARITIES, Scorer, Temperature
 
+_OF_TEMPERATURE = {"rec_temperature", "rec_temperature_end", "rec_temperature_epochs"}
 _KEYS_OF = {"bsl": ("bsl_ratio",), "slk": ("slk_k", "slk_ratio"), "directau": ("directau_gamma",)}
+
+_NOT_TRAINED = "bpr_weight: with 0 nothing trains rec_item_bias or rec_temperature_learned; choose false for both"
+_NOT_COMPARED = (
+    "rec_loss: directau compares embeddings and not scores, so no gradient reaches rec_item_bias or "
+    "rec_temperature_learned; choose false for both, or another loss"
+)
 
 
 @dataclass(frozen=True)
-class RankingParams(Params):
-    """Keys of the scores and of the ranking loss."""
+class RankingParams(DistillationParams):
+    """Keys of the scores, of the ranking loss, and of a teacher's scores beside it."""
 
     rec_loss: str = param(choices=("bpr", "softmax", "sampled_softmax", "bsl", "slk", "directau"))
     bpr_weight: float = param(ge=0)
@@ -39,8 +47,21 @@ class RankingParams(Params):
     directau_gamma: float = param(ge=0)
 
     def inert_keys(self) -> set[str]:
-        """Also: the keys of losses that were not chosen."""
-        return super().inert_keys() | {key for loss, keys in _KEYS_OF.items() if loss != self.rec_loss for key in keys}
+        """Also: the keys of losses that were not chosen, and what only a loss of the scores would read."""
+        chosen = self.rec_loss if self.bpr_weight else None
+        unread = {key for loss, keys in _KEYS_OF.items() if loss != chosen for key in keys}
+        if chosen is None:
+            unread |= {"rec_loss"} if self.distill_weight else {"rec_loss", "rec_user_exponent"}
+        if not self.learns_scores:
+            unread |= _OF_TEMPERATURE
+        elif not self.rec_temperature_epochs:
+            unread |= {"rec_temperature_end"}
+        return super().inert_keys() | unread
+
+    @property
+    def learns_scores(self) -> bool:
+        """Whether a term reads the scores; otherwise they only rank items, which no temperature changes."""
+        return self.distill_weight > 0 or (self.bpr_weight > 0 and self.rec_loss != "directau")
 
     def problems(self) -> list[str]:
         """Checks that need more than one value."""
@@ -55,16 +76,9 @@ class RankingParams(Params):
                 f"rec_temperature_end: no value, expected a number >= {SMALLEST_TEMPERATURE:g}, because "
                 f"rec_temperature_epochs is {self.rec_temperature_epochs}; give it, or rec_temperature_epochs: 0"
             )
-        if self.bpr_weight == 0 and (self.rec_item_bias or self.rec_temperature_learned):
-            found.append(
-                "bpr_weight: with 0 nothing trains rec_item_bias or rec_temperature_learned; choose false for both"
-            )
-        if self.rec_loss == "directau" and (self.rec_item_bias or self.rec_temperature_learned):
-            found.append(
-                "rec_loss: directau compares embeddings and not scores, so no gradient reaches rec_item_bias or "
-                "rec_temperature_learned; choose false for both, or another loss"
-            )
-        if self.rec_loss == "directau" and self.rec_user_exponent:
+        if not self.learns_scores and (self.rec_item_bias or self.rec_temperature_learned):
+            found.append(_NOT_COMPARED if self.bpr_weight else _NOT_TRAINED)
+        if self.rec_loss == "directau" and self.rec_user_exponent and not self.distill_weight:
             found.append(
                 f"rec_user_exponent: directau counts the interactions alike, got {self.rec_user_exponent:g}; choose 0"
             )
@@ -96,7 +110,9 @@ def ranking(p: RankingParams, graph: BipartiteGraph) -> Objective:
 
 
 def scorer(p: RankingParams, graph: BipartiteGraph) -> Scorer:
-    """The scores that the parameters describe."""
+    """The scores that the parameters describe, without a temperature where no term reads them."""
+    if not p.learns_scores:
+        return Scorer(graph, p.rec_similarity, Temperature(1.0, 1.0, 0), p.rec_item_bias)
     end = p.rec_temperature if p.rec_temperature_end is None else p.rec_temperature_end
     temperature = Temperature(p.rec_temperature, end, p.rec_temperature_epochs, p.rec_temperature_learned)
     return Scorer(graph, p.rec_similarity, temperature, p.rec_item_bias)

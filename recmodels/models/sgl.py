@@ -1,6 +1,7 @@
 """SGL."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from recmodels.graph import BipartiteGraph
 from recmodels.models.base import Parts
@@ -28,9 +29,15 @@ class SGL(LightGCN):
     class Params(ContrastParams):
         """Keys of `properties/model/SGL.yaml`."""
 
+        of_contrast: ClassVar[frozenset[str]] = frozenset(("type", "drop_ratio", "ssl_tau"))
+
         type: str = param(choices=tuple(DROPS))
         drop_ratio: float = param(ge=0, lt=1)
         ssl_tau: float = param(ge=SMALLEST_TEMPERATURE)
+
+        def inert_keys(self) -> set[str]:
+            """Also: what is dropped where nothing is."""
+            return super().inert_keys() | (set() if self.drop_ratio else {"type"})
 
     def build(self, p: Params, graph: BipartiteGraph) -> Parts:  # type: ignore[override]  # a model reads its own keys
         """LightGCN's parts, and the contrast of two dropped views of its encoder."""

@@ -1,6 +1,7 @@
 """SimGCL."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from recmodels.graph import BipartiteGraph
 from recmodels.models.base import Parts
@@ -23,6 +24,8 @@ class SimGCL(LightGCN):
     @dataclass(frozen=True)
     class Params(NoiseParams):
         """Keys of `properties/model/SimGCL.yaml`."""
+
+        of_contrast: ClassVar[frozenset[str]] = frozenset(("temperature", "eps"))
 
     def build(self, p: Params, graph: BipartiteGraph) -> Parts:  # type: ignore[override]  # a model reads its own keys
         """LightGCN's parts, and the contrast of two noisy views of its encoder."""

@@ -102,15 +102,23 @@ class TransportParams(Params):
         reads_two_hops = self.ot_sample_graph == "reach2" or (self.ot_share > 0 and self.ot_structure == "reach2")
         has_noise = any(view.startswith("noise") for view in (self.ot_view_a, self.ot_view_b))
         of_gromov = {"ot_gw_epsilon", "ot_gw_outer", "ot_gw_inner", "ot_gw_plan", "ot_gw_temperature", "ot_structure"}
+        has_plan = self.ot_share < 1 or self.ot_gw_plan == "wasserstein"  # of the cost between the views
+        reads_view_a = has_plan or self.ot_structure == "feature" or "view_a" in self.ot_negatives
         rules = [
             (self.ot_share == 0, of_gromov),
             (self.ot_share == 1, {"ot_temperature"}),
+            (not has_plan, {"ot_solver", "ot_epsilon", "ot_iters"}),
+            (not reads_view_a and not has_noise, {"ot_view_a"}),  # noise of view a moves that of view b
             (self.ot_cost == "cosine", {"ot_cost_temperature"}),
-            (self.ot_threshold == 0, {"ot_threshold_scope"}),
             (not reads_two_hops, {"ot_reach2_weights"}),
             (not has_noise, {"ot_noise"}),
         ]
         return {key for is_unread, keys in rules if is_unread for key in keys}
+
+    @property
+    def counts_from_last_hop(self) -> bool:
+        """Whether a view is another one where a model has more hops."""
+        return any(view == "next" or ":-" in view for view in (self.ot_view_a, self.ot_view_b))
 
     def view_problems(self, n_hops: int) -> list[str]:
         """What is wrong with the two views of a model whose last hop is `n_hops`."""

@@ -1,6 +1,7 @@
 """XSimGCL."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from recmodels.graph import BipartiteGraph
 from recmodels.models.base import Parts
@@ -25,6 +26,8 @@ class XSimGCL(LightGCN):
     @dataclass(frozen=True)
     class Params(NoiseParams):
         """Keys of `properties/model/XSimGCL.yaml`."""
+
+        of_contrast: ClassVar[frozenset[str]] = frozenset(("temperature", "layer_cl"))  # eps is the encoder's
 
         layer_cl: int = param(ge=0)
 

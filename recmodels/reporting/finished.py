@@ -13,24 +13,16 @@ from recmodels.config import read_layers
 from recmodels.errors import CheckpointError
 from recmodels.experiments.folder import CONFIG, RESULT
 from recmodels.experiments.session import NO_NUMBER, PARAMS
+from recmodels.experiments.unread import unread_by_fits, unread_keys
 from recmodels.layers import Layer
-from recmodels.models import FILTERS
 from recmodels.plain_yaml import load_yaml
 from recmodels.reporting.metric_names import name_problem, range_problem
 from recmodels.reporting.user_metrics import disagreements
-from recmodels.training.baselines import FITTED
 from recmodels.typed_values import TypeMismatchError, convert, describe, leaves, nearest
 
 ROW_NAME = "row"
 STUDY, TRIALS = "study.json", "trials"  # as in `tuning.study`, which needs Optuna
 _NOT_COMPARED = NO_NUMBER | {"model", "dataset", "seed"}
-# Keys of every run that decide nothing in a model that is fitted at once.
-_OF_TRAINING = frozenset(
-    ("epochs", "train_batch_size", "train_batch_unit", "shuffle", "learner", "learning_rate", "weight_decay")
-    + ("weight_average", "train_neg_sample_args", "clip_grad_norm", "enable_amp", "enable_scaler", "eval_step")
-    + ("stopping_step", "early_stop_mode", "early_stop_min_epoch", "guard_nonfinite", "guard_max_skips")
-    + ("guard_max_rollbacks", "guard_lr_factor", "guard_dead_share", "guard_none_gradient", "guard_orphan")
-)
 # Types of what is read; a mapping of types is one of keys that may be absent.
 _REQUIRED: dict[str, Any] = {
     "model": str,
@@ -87,17 +79,16 @@ class Run(NamedTuple):
 
         Keys that nothing reads at these values are left out, so that a run from before they existed compares.
         """
-        model = self.result["model"]
-        left_out = _NOT_COMPARED | (_OF_TRAINING if model in FITTED or model in FILTERS else frozenset())
-        left_out |= _inert_keys(json.dumps(self.config, sort_keys=True))
+        left_out = _NOT_COMPARED | unread_by_fits(self.result["model"])
+        left_out |= _unread_keys(json.dumps(self.config, sort_keys=True))
         return dict(sorted(_flat({key: self.config[key] for key in self.config if key not in left_out}).items()))
 
 
 @cache
-def _inert_keys(config: str) -> frozenset[str]:
+def _unread_keys(config: str) -> frozenset[str]:
     """What nothing reads at the values of a configuration, as JSON; nothing where it no longer resolves."""
     resolved, _ = read_layers([Layer("", json.loads(config))], PARAMS)
-    return frozenset(resolved.params.inert_keys()) if resolved else frozenset()
+    return unread_keys(resolved) if resolved else frozenset()
 
 
 def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:

@@ -1,13 +1,14 @@
 """RecBole's own models as baselines: the one place that asks RecBole for a model and a trainer by name."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import make_dataclass
 from importlib import resources
 from typing import Any, ClassVar
 
 import torch
 from recbole.data.dataloader import UserDataLoader
+from recbole.data.interaction import Interaction
 from recbole.data.utils import get_dataloader
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import get_model, get_trainer
@@ -20,7 +21,8 @@ from recmodels.layers import load_layer
 from recmodels.params import Params, param
 from recmodels.streams import global_streams
 from recmodels.training.arrays import from_plain, to_plain
-from recmodels.training.baseline_bounds import BOUNDS, BaselineParams, check_columns
+from recmodels.training.baseline_bounds import BOUNDS, check_columns
+from recmodels.training.baseline_unread import ReadParams
 from recmodels.training.callbacks import Callback
 from recmodels.training.closed_form import PlainTrainer
 from recmodels.training.early_stop import EarlyStop
@@ -138,14 +140,26 @@ class _Trained(GeneralRecommender):
             setattr(self, name, None)
 
 
+def reads_negatives(name: str) -> bool:
+    """Whether a baseline is trained on drawn negatives: not where it is fitted at once, or trained on whole users."""
+    return name not in FITTED and get_dataloader({"model": name, "MODEL_TYPE": None}, "train") is not UserDataLoader
+
+
 def recbole_values(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """What a baseline's config is told: no negatives where none are read, since they would count as interactions."""
-    samples = name not in FITTED and get_dataloader({"model": name, "MODEL_TYPE": None}, "train") is not UserDataLoader
-    return dict(values) if samples else {**values, "train_neg_sample_args": None}
+    return dict(values) if reads_negatives(name) else {**values, "train_neg_sample_args": None}
+
+
+class OrderedUsers(UserDataLoader):
+    """RecBole's loader of users for `shuffle: false`, which it refuses: batches in the order of the users' ids."""
+
+    def __iter__(self) -> Iterator[Interaction]:
+        """The batches of an epoch, the padding user among them as in RecBole's own."""
+        return (self.collate_fn(users) for users in torch.arange(self.sample_size).split(self.step))
 
 
 def with_train_loader(config: RecboleConfig, splits: Splits) -> Splits:
-    """The splits with the training loader that the baseline reads: ours, or RecBole's loader of users.
+    """The splits with the training loader that the baseline reads: ours, or one of users, shuffled or in order.
 
     Args:
         config: of the baseline; for a loader of users `train_batch_size` counts users.
@@ -153,7 +167,8 @@ def with_train_loader(config: RecboleConfig, splits: Splits) -> Splits:
     """
     if get_dataloader(config, "train") is not UserDataLoader:
         return splits
-    return splits._replace(train=UserDataLoader(config, splits.train.dataset, None, shuffle=True))
+    load = UserDataLoader if config["shuffle"] else OrderedUsers
+    return splits._replace(train=load(config, splits.train.dataset, None, shuffle=True))
 
 
 def baseline_trainer(config: RecboleConfig, model: Any, stop: EarlyStop, callbacks: list[Callback]) -> PlainTrainer:  # noqa: ANN401
@@ -175,7 +190,7 @@ def _params(name: str) -> type[Params]:
         for key, value in values.items()
         for comment in [comments.get(key, "")]
     ]
-    return make_dataclass(f"{name}Params", entries, bases=(BaselineParams,), namespace={"model": name}, frozen=True)
+    return make_dataclass(f"{name}Params", entries, bases=(ReadParams,), namespace={"model": name}, frozen=True)
 
 
 def _hint(value: Any, comment: str) -> Any:  # noqa: ANN401

@@ -60,13 +60,16 @@ def previous(path: str | Path) -> Path:
     return path.with_name(f"{path.stem}.prev{path.suffix}")
 
 
-def load(path: str | Path, expected: Mapping[str, Any] | None) -> dict[str, Any]:
+def load(
+    path: str | Path, expected: Mapping[str, Any] | None, optional: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Reads what `save` wrote, on the CPU and without the header.
 
     Args:
         path: the file.
         expected: top-level entries that must be equal, such as the model or `split_sha256`; a dictionary is compared
             key by key, and what is absent counts as None. None checks nothing.
+        optional: entry to keys of such a dictionary that need not be there, but must be equal where they are.
 
     Raises:
         CheckpointError: the file is missing, truncated, corrupt, foreign, holds pickled code (which is not executed),
@@ -75,30 +78,44 @@ def load(path: str | Path, expected: Mapping[str, Any] | None) -> dict[str, Any]
     path = Path(path)
     _check_archive(path)
     state = _check_header(path, _read(path))
-    wrong = [text for key, value in (expected or {}).items() for text in differences(state.get(key), value, key)]
+    wrong = []
+    for key, value in (expected or {}).items():
+        wrong += differences(state.get(key), _with_optional(value, state.get(key), (optional or {}).get(key, {})), key)
     if wrong:
         raise CheckpointError(f"{path}: belongs to another run: {'; '.join(wrong)}")
     return state
 
 
-def load_newest(path: str | Path, expected: Mapping[str, Any] | None, warn: Callable[[str], object]) -> dict[str, Any]:
+def _with_optional(expected: Any, got: Any, optional: Mapping[str, Any]) -> Any:
+    """The expected dictionary with those optional keys that are there."""
+    there = {key: value for key, value in optional.items() if isinstance(got, dict) and key in got}
+    return {**expected, **there} if there else expected
+
+
+def load_newest(
+    path: str | Path,
+    expected: Mapping[str, Any] | None,
+    warn: Callable[[str], object],
+    optional: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Loads `path`, or the file before it when `path` is refused.
 
     Args:
         path: the newest file.
         expected: as in `load`.
         warn: told why `path` was refused and which file is used instead.
+        optional: as in `load`.
 
     Raises:
         CheckpointError: both files are refused; the message has both reasons.
     """
     older = previous(path)
     try:
-        return load(path, expected)
+        return load(path, expected, optional)
     except CheckpointError as error:
         newest_error = error
     try:
-        state = load(older, expected)
+        state = load(older, expected, optional)
     except CheckpointError as error:
         raise CheckpointError(f"no usable checkpoint: {newest_error}; {error}") from error
     warn(f"{newest_error}; using {older} instead")
