@@ -14,6 +14,8 @@ from recmodels.experiments import run
 from recmodels.experiments.compact import compacted
 from recmodels.experiments.session import resolve_train
 from recmodels.kernels import propagate, weighted_infonce_sum
+from recmodels.models import FILTERS
+from recmodels.models.ranking_term import LOSSES
 from tests.conftest import random_graph
 from tests.runs import Recorder, options, start
 
@@ -45,17 +47,31 @@ def test_the_contrast_on_a_gpu_is_that_of_the_cpu() -> None:
     assert_close(found[1], found[0], atol=1e-10, rtol=1e-10)
 
 
-@pytest.mark.parametrize("model", ["LightGCN", "NCL", "NCL_OT"])
-def test_an_epoch_on_a_gpu_is_that_of_the_cpu(tmp_path: Path, model: str) -> None:
+SAME: list[dict[str, Any]] = [{"model": model} for model in ("LightGCN", "NCL", "NCL_OT", "LightGCL")]
+SAME += [{"model": "LightGCN", "rec_loss": loss} for loss in LOSSES if loss != "bpr"]
+SAME += [{"model": "LightGCN", "distill_weight": 1, "distill_top": top} for top in (None, 5)]
+DRAWN_ON_THE_GPU = ("SGL", "SimGCL", "XSimGCL")  # their views draw other numbers there
+
+
+@pytest.mark.parametrize("choice", SAME, ids=lambda choice: "-".join(map(str, choice.values())))
+def test_an_epoch_on_a_gpu_is_that_of_the_cpu(tmp_path: Path, choice: dict[str, Any]) -> None:
     logs = []
     for use_gpu in (False, True):
-        started = start(tmp_path, f"run-{use_gpu}", model=model, epochs=1, use_gpu=use_gpu)
+        started = start(tmp_path, f"run-{use_gpu}", **choice, epochs=1, use_gpu=use_gpu)
         recorder = started.watch(Recorder())
         started.fit()
         logs.append(recorder.logs[0].values)
     terms = [name for name in logs[0] if name.startswith("train/")]
     assert terms
     assert {name: logs[1][name] for name in terms} == pytest.approx({name: logs[0][name] for name in terms}, rel=1e-4)
+
+
+@pytest.mark.parametrize("model", [*DRAWN_ON_THE_GPU, *FILTERS, "EASE", "MultiVAE"])
+def test_a_run_on_a_gpu_ends_with_a_result(tmp_path: Path, model: str) -> None:
+    rank = {"ideal_rank": 8} if model in FILTERS else {}
+    resolved = resolve_train(options(tmp_path, model=model, epochs=2, use_gpu=True, **rank))
+    folder = run.train(resolved, str(tmp_path / "run"))
+    assert all(0 <= value <= 1 for value in json.loads((folder / "result.json").read_text())["test"].values())
 
 
 @pytest.mark.parametrize("model", ["LightGCN", "NCL", "NCL_OT"])
