@@ -429,7 +429,7 @@ def test_a_mistake_is_one_message_before_the_first_run(tmp_path: Path, capsys: p
         (["losses", "--dataset=ml-100"], "ml-100"),
         (
             ["lossse"],
-            "components, gsc, losses, models, notes, weights, widths; did you mean 'losses'?",
+            "components, gsc, losses, models, notes, taught, weights, widths; did you mean 'losses'?",
         ),
     ):
         assert cli.main(["ablate", *words]) == 2
