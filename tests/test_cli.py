@@ -66,7 +66,7 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "no loss": (
         ["--bpr_weight=0", "--reg_weight=0", "--ssl_reg=0", "--ot_weight=0"],
         [
-            "bpr_weight: no term of the loss counts in epoch 0; raise one of bpr_weight, reg_weight, ssl_reg",
+            "bpr_weight: no term of the loss counts in epoch 0; raise one of bpr_weight, distill_weight, reg_weight, ",
             "ot_weight",
         ],
     ),
