@@ -1,6 +1,6 @@
 """The teacher's targets and the term that is learned from them, against loops; its keys, and what a student gains."""
 
-import math
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from recmodels.config import COMMAND_LINE
 from recmodels.errors import ParamError
 from recmodels.experiments import run
-from recmodels.experiments.session import resolve_train
+from recmodels.experiments.session import deciding_values, remarks, resolve_train
 from recmodels.graph import BipartiteGraph
 from recmodels.models import MODELS, LightGCN
 from recmodels.models.distillation_term import DistillationParams
@@ -42,11 +43,6 @@ def _world(has_bias: bool = False) -> tuple[BipartiteGraph, Encoding, Batch]:
     return graph, encoding, Batch.of(users, items[0], items[1])
 
 
-def _begun(objective: Distillation, encoding: Encoding) -> Distillation:
-    objective.on_epoch_start(0, encoding.ego.detach(), torch.Generator())
-    return objective
-
-
 def _targets(graph: BipartiteGraph, teacher: Teacher) -> torch.Tensor:
     """(n_users, n_items - 1) shares of all real items, by a loop."""
     matrix = interactions(graph)
@@ -67,7 +63,7 @@ def test_the_term_is_the_cross_entropy_against_the_teachers_shares(
     graph, encoding, batch = _world(has_bias)
     teacher = TEACHER._replace(top=top)
     targets = _targets(graph, teacher)
-    term = _begun(Distillation(1.0, graph, teacher, exponent), encoding)
+    term = Distillation(1.0, graph, teacher, exponent)
     items = encoding.scored[graph.n_users + 1 :]
     losses = [-(targets[user] * (items @ encoding.scored[user]).log_softmax(0)).sum() for user in batch.user]
     want = (term.importance[batch.user] * torch.stack(losses)).mean()
@@ -79,33 +75,43 @@ def test_the_term_is_the_cross_entropy_against_the_teachers_shares(
 
 def test_a_teacher_who_knows_one_item_is_the_softmax_of_that_item() -> None:
     graph, encoding, batch = _world()
-    term = _begun(Distillation(1.0, graph, Teacher(2.0, 0.2, 1)), encoding)
+    term = Distillation(1.0, graph, Teacher(2.0, 0.2, 1))
     best = _targets(graph, TEACHER._replace(top=1)).argmax(1)
     own = Batch.of(batch.user, graph.n_users + 1 + best[batch.user], batch.neg)
     assert_close(term(encoding, batch), SoftmaxRanking(1.0, graph)(encoding, own))
 
 
-def test_targets_are_those_of_the_users_in_the_order_of_the_items() -> None:
-    targets = Targets(torch.tensor([[2, 0], [1, 3]]), torch.tensor([[0.75, 0.25], [0.5, 0.5]]))
-    got = targets.of(torch.tensor([1, 0, 0]), 4)
-    assert_close(got, torch.tensor([[0, 0.5, 0, 0.5], [0.25, 0, 0.75, 0], [0.25, 0, 0.75, 0]]))
-    assert_close(Targets(None, got).of(torch.tensor([2]), 4), got[2:])
+def test_means_are_those_by_the_shares_of_the_users() -> None:
+    rows = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    targets = Targets(torch.tensor([[2, 0], [1, 3]], dtype=torch.int32), torch.tensor([[0.75, 0.25], [0.5, 0.5]]))
+    want = torch.stack([0.5 * rows[1] + 0.5 * rows[3], *2 * [0.75 * rows[2] + 0.25 * rows[0]]])
+    assert_close(targets.mean_of(rows, torch.tensor([1, 0, 0])), want)
+    dense = Targets(None, torch.tensor([[0.25, 0, 0.75, 0], [0, 0.5, 0, 0.5]]))
+    assert_close(dense.mean_of(rows, torch.tensor([1, 0, 0])), want)
 
 
-def test_the_report_is_the_least_value_of_the_term() -> None:
-    graph, encoding, _ = _world()
-    term = Distillation(1.0, graph, TEACHER)
+@pytest.mark.parametrize("exponent", [0.0, 0.5])
+def test_a_student_who_knows_the_targets_has_the_reported_value_and_no_other_has_less(exponent: float) -> None:
+    graph, _, _ = _world()
+    targets = _targets(graph, TEACHER._replace(top=None))
+    # Rows whose products are the logarithms of the shares: one-hot items, a row of logarithms for each user.
+    scored = torch.zeros(graph.n_nodes, targets.shape[1], dtype=torch.float64)
+    scored[: graph.n_users], scored[graph.n_users + 1 :] = targets.log(), torch.eye(targets.shape[1])
+    term = Distillation(1.0, graph, TEACHER._replace(top=None), exponent)
     assert term.report() == {}
-    shares = _targets(graph, TEACHER)[1:]
-    entropy = -(shares * shares.clamp_min(1e-300).log()).sum(-1).mean()
-    assert _begun(term, encoding).report()["entropy"] == pytest.approx(float(entropy), abs=1e-6)
-    assert float(entropy) < math.log(4)
+    batch = Batch.of(graph.ends[0], graph.ends[1], graph.ends[1])  # an epoch
+    perfect, other = (term(Encoding(x, (x,), x, x), batch) for x in (scored, scored * 1.1))
+    assert term.report()["entropy"] == pytest.approx(float(perfect), abs=1e-6)
+    assert other > perfect + 1e-6
 
 
-def test_before_an_epoch_there_is_no_teacher() -> None:
+def test_a_model_that_moves_takes_its_targets_along() -> None:
     graph, encoding, batch = _world()
-    with pytest.raises(RuntimeError, match="call on_epoch_start first"):
-        Distillation(1.0, graph, TEACHER)(encoding, batch)
+    for top in (None, 4):
+        term = Distillation(1.0, graph, TEACHER._replace(top=top))
+        term(encoding, batch)
+        assert {buffer.device.type for buffer in term.to("meta").buffers()} == {"meta"}
+        assert not term.state_dict()
 
 
 @pytest.mark.parametrize("model", [name for name, cls in MODELS.items() if issubclass(cls, LightGCN)])
@@ -140,8 +146,30 @@ def test_a_student_without_positives_learns_from_its_teacher_alone(tmp_path: Pat
         of.model.weighted_sum(of.model.terms(batch)).backward()
         optimizer.step()
     after = float(of.model.terms(batch)["distill"].detach())
-    floor = of.model.report()["distill/entropy"]
+    floor = of.model.report()["distill/entropy"]  # of an epoch, of which this is a batch
     assert floor - 0.2 < after < before - 0.5 * (before - floor)
+
+
+def test_a_run_without_a_teacher_is_the_run_it_was_before_there_were_teachers(tmp_path: Path) -> None:
+    plain = resolve_train(options(tmp_path, model="LightGCN"))
+    off = resolve_train(options(tmp_path, model="LightGCN", distill_weight=0, distill_penalty=7))
+    assert not [key for key in deciding_values(off) if key.startswith("distill")]
+    assert deciding_values(plain) == deciding_values(off)
+    typed = dict.fromkeys(("distill_weight", "distill_penalty"), COMMAND_LINE)
+    (told,) = remarks(dataclasses.replace(off, origin={**off.origin, **typed}))
+    assert "distill_penalty" in told
+    assert "distill_weight" not in told
+
+
+@pytest.mark.parametrize("unread", [{"rec_loss": "directau", "train_batch_unit": "users"}, {"slk_k": 10**6}])
+def test_a_loss_that_does_not_count_refuses_nothing(unread: dict[str, Any], tmp_path: Path) -> None:
+    changes = TAUGHT | {"bpr_weight": 0, "rec_loss": "slk"} | unread
+    assert set(session(tmp_path, model="LightGCN", **changes).model.weights()) == {"distill", "reg"}
+
+
+def test_weights_of_users_beside_directau_are_refused_with_a_teacher_too(tmp_path: Path) -> None:
+    with pytest.raises(ParamError, match="rec_user_exponent: directau counts the interactions alike"):
+        resolve_train(options(tmp_path, model="LightGCN", rec_loss="directau", rec_user_exponent=0.5, **TAUGHT))
 
 
 def test_the_keys_reach_the_teacher(tmp_path: Path) -> None:
@@ -156,7 +184,7 @@ def test_the_keys_reach_the_teacher(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"distill_weight": -1}, "distill_weight.*>= 0.*-1"),
-        ({"distill_penalty": 0}, "distill_penalty.*> 0.*0"),
+        ({"distill_penalty": 1e-20}, "distill_penalty.*>= 0.001.*1e-20"),
         ({"distill_temperature": 0}, "distill_temperature.*>= 1e-06.*0"),
         ({"distill_top": 0}, "distill_top.*>= 1.*0"),
     ],

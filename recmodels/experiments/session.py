@@ -35,6 +35,7 @@ NO_NUMBER = frozenset(
 _UNREAD_HINT = "; what reads it was not chosen, see its line in properties/ (say table, rec_loss, or a weight)"
 _TYPED = (COMMAND_LINE, POINT)  # layers whose keys somebody wants for this one run
 _LONGEST_TEXT = 200  # of a value in an identity
+_SWITCHES = {"table", "distill_weight"}  # unread where they switch nothing on, which is worth saying
 # Ranking losses that are others when a batch holds all interactions of its users, and why.
 _NOT_BY_USERS = {
     "sampled_softmax": "whose correction needs a batch drawn from the interactions",
@@ -110,6 +111,7 @@ def remarks(resolved: Resolved) -> list[str]:
     """What is allowed and can hardly be meant, such as a key of a command line, or of a point, that nothing reads."""
     found = resolved.params.remarks(resolved.run.epochs)
     inert = unread_keys(resolved)
+    inert -= _SWITCHES
     unread = sorted(key for key, layer in resolved.origin.items() if layer in _TYPED and key in inert)
     if unread:
         hint = f"{_UNREAD_HINT}; {resolved.model} has no epochs" if is_fitted(resolved.model) else _UNREAD_HINT
@@ -195,7 +197,7 @@ def resolve_run(run_dir: str) -> Resolved:
 def training_problems(resolved: Resolved) -> list[str]:
     """Keys of the run that the model's training cannot do, told without data."""
     if resolved.model in MODELS:
-        problems, loss = list[str](), resolved.values.get("rec_loss")
+        problems, loss = list[str](), resolved.values.get("rec_loss") if resolved.values.get("bpr_weight") else None
         if resolved.run.train_batch_unit == "users" and loss in _NOT_BY_USERS:
             problems.append(
                 f"train_batch_unit: got 'users' beside rec_loss {loss!r}, {_NOT_BY_USERS[loss]}; choose "

@@ -12,14 +12,13 @@ class DistillationParams(Params):
     """Keys of the teacher, and of the term that it teaches by."""
 
     distill_weight: float = param(ge=0)
-    distill_penalty: float = param(gt=0)
+    distill_penalty: float = param(ge=1e-3)  # below, rounding decides whether the regression has a solution
     distill_temperature: float = param(ge=SMALLEST_TEMPERATURE)
     distill_top: int | None = param(ge=1, optional=True)
 
     def inert_keys(self) -> set[str]:
-        """Also: the teacher's keys, where nobody is taught."""
-        unread = set() if self.distill_weight else {"distill_penalty", "distill_temperature", "distill_top"}
-        return super().inert_keys() | unread
+        """Also: all keys of the teacher, where nobody is taught."""
+        return super().inert_keys() | (set() if self.distill_weight else set(DistillationParams.keys()))
 
 
 def distillation(p: DistillationParams, graph: BipartiteGraph, user_exponent: float) -> Distillation:

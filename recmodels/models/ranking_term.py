@@ -78,7 +78,7 @@ class RankingParams(DistillationParams):
             )
         if not self.learns_scores and (self.rec_item_bias or self.rec_temperature_learned):
             found.append(_NOT_COMPARED if self.bpr_weight else _NOT_TRAINED)
-        if self.rec_loss == "directau" and self.rec_user_exponent and not self.distill_weight:
+        if self.bpr_weight and self.rec_loss == "directau" and self.rec_user_exponent:
             found.append(
                 f"rec_user_exponent: directau counts the interactions alike, got {self.rec_user_exponent:g}; choose 0"
             )
@@ -101,7 +101,7 @@ def ranking(p: RankingParams, graph: BipartiteGraph) -> Objective:
     Raises:
         ParamError: the best k of SL@K are more than there are items.
     """
-    if p.rec_loss == "slk" and p.slk_k >= graph.n_items:
+    if p.bpr_weight and p.rec_loss == "slk" and p.slk_k >= graph.n_items:
         raise ParamError(
             f"slk_k: got {p.slk_k}; expected at most {graph.n_items - 1}, the number of items that are left after "
             "filtering"

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from recmodels.graph import BipartiteGraph
@@ -27,41 +28,43 @@ class Teacher(NamedTuple):
 
     def targets(self, graph: BipartiteGraph) -> "Targets":
         """What every user of the graph is taught."""
-        matrix = interactions(graph)
-        scores = user_scores(matrix, ridge_weights(matrix, self.penalty))
-        if self.top is None or self.top >= graph.n_items - 1:
-            return Targets(None, torch.cat([self._shares(some) for some in scores]))
-        best = [some.topk(self.top) for some in scores]
-        return Targets(torch.cat([b.indices for b in best]), torch.cat([self._shares(b.values) for b in best]))
-
-    def _shares(self, scores: Tensor) -> Tensor:
-        return (scores / self.temperature).softmax(-1).float()
+        matrix, n_items = interactions(graph), graph.n_items - 1
+        top = None if self.top is None or self.top >= n_items else self.top
+        shares = torch.empty(graph.n_users, top or n_items)
+        items = None if top is None else torch.empty(graph.n_users, top, dtype=torch.int32)
+        first = 0
+        for scores in user_scores(matrix, ridge_weights(matrix, self.penalty)):
+            users = slice(first, first := first + len(scores))
+            if items is not None:
+                scores, items[users] = scores.topk(items.shape[1])
+            shares[users] = (scores / self.temperature).softmax(-1)
+        return Targets(items, shares)
 
 
 class Targets(NamedTuple):
     """Shares of the items in what each user is taught.
 
     Attributes:
-        items: (n_users, K) int64, 0 for the first real item; None where all are taught, in their order.
-        shares: (n_users, K) float32, which add up to 1; memory is that of all users, K numbers each.
+        items: (n_users, K) int32, 0 for the first real item; None where all are taught, in their order.
+        shares: (n_users, K) float32, which add up to 1.
     """
 
     items: Tensor | None
     shares: Tensor
 
-    def of(self, users: Tensor, n_items: int) -> Tensor:
-        """(M, n_items) shares of all real items for M users."""
-        shares = self.shares[users]
+    def mean_of(self, rows: Tensor, users: Tensor) -> Tensor:
+        """(M, d) means of (n_items, d) rows of the real items by the shares of M users."""
+        shares = self.shares[users].to(rows.dtype)
         if self.items is None:
-            return shares
-        return shares.new_zeros(len(users), n_items).scatter_(1, self.items[users], shares)
+            return shares @ rows
+        return F.embedding_bag(self.items[users], rows, per_sample_weights=shares, mode="sum")
 
 
 class Distillation(SoftmaxRanking):
     """Cross-entropy of each user's softmax over all items against a teacher's; mean over the batch.
 
-    The teacher is fitted to the graph, which is the training part, when the term first counts, and never again. A user
-    that occurs c times in the batch counts c times, each with the user's importance. Candidates: all real items.
+    The teacher is fitted to the graph, which is the training part, in the first batch, and never again. A user that
+    occurs c times in the batch counts c times, each with the user's importance. Candidates: all real items.
 
     Args:
         weight: multiplier.
@@ -73,35 +76,38 @@ class Distillation(SoftmaxRanking):
     """
 
     name = "distill"
+    items: Tensor | None
+    shares: Tensor | None
 
     def __init__(self, weight: float, graph: BipartiteGraph, teacher: Teacher, user_exponent: float = 0.0) -> None:
         super().__init__(weight, graph, user_exponent)
         self.graph, self.teacher = graph, teacher
-        self.targets: Targets | None = None  # no part of the state, as the graph and the keys decide it
-
-    def on_epoch_start(self, epoch: int, ego: Tensor, generator: torch.Generator) -> None:
-        """Fits the teacher, once."""
-        super().on_epoch_start(epoch, ego, generator)
-        if self.targets is None:
-            items, shares = self.teacher.targets(self.graph)
-            self.targets = Targets(None if items is None else items.to(ego.device), shares.to(ego.device))
+        for name in Targets._fields:  # no part of the state, as the graph and the keys decide them
+            self.register_buffer(name, None, persistent=False)
+        self._entropy = 0.0
 
     def forward(self, encoding: Encoding, batch: Batch) -> Tensor:
         """Mean over B positives of the cross-entropy of their users."""
-        if self.targets is None:
-            raise RuntimeError("distill: the teacher is fitted at the start of an epoch; call on_epoch_start first")
         nodes, counts = batch.users
         users, items = gather(encoding.scored, nodes), encoding.scored[self.first_item :]
         with torch.autocast(items.device.type, enabled=False):  # as the sweep below, which stays in float32
-            mean = self.targets.of(nodes, len(items)).to(items.dtype) @ items
+            mean = self._targets().mean_of(items, nodes)
         weights = counts * self._importance(nodes, users.dtype)
         return weighted_infonce_sum(users, mean, items, weights, 1.0) / len(batch.user)
 
+    def _targets(self) -> Targets:
+        """Those of the teacher, who is fitted when they are first asked for: evaluation has no use for them."""
+        if self.shares is None:
+            items, shares = self.teacher.targets(self.graph)
+            weights = self.graph.degrees[: self.graph.n_users] * self.importance.cpu()
+            self._entropy = float(weights @ torch.special.entr(shares).sum(-1).double() / weights.sum())
+            device = self.importance.device
+            self.items, self.shares = None if items is None else items.to(device), shares.to(device)
+        return Targets(self.items, self.shares)
+
     def report(self) -> dict[str, float]:
-        """The mean entropy of the targets: what the term cannot fall below."""
-        if self.targets is None:
-            return {}
-        return {"entropy": float(torch.special.entr(self.targets.shares[1:]).sum(-1).mean())}
+        """Entropy of the targets, weighted as the term: what it cannot fall below in the mean over an epoch."""
+        return {} if self.shares is None else {"entropy": self._entropy}
 
     def extra_repr(self) -> str:
         """Also: the teacher."""
