@@ -102,13 +102,18 @@ def kth_largest_score(anchors: Tensor, candidates: Tensor, k: int) -> Tensor:
     Returns:
         (B,), in the widest dtype of both and float32, also under autocast.
     """
-    dtype = reduce(torch.promote_types, (anchors.dtype, candidates.dtype), torch.float32)
+    dtype = _widest(anchors, candidates)
     anchors, candidates = anchors.to(dtype), candidates.to(dtype)
     budget = _SIMILARITY_BYTES.get(anchors.device.type, _SIMILARITY_BYTES["cpu"])
     rows = max(1, budget // (candidates.shape[0] * candidates.element_size()))
     with torch.no_grad(), torch.autocast(anchors.device.type, enabled=False):
         blocks = anchors.split(rows)
         return torch.cat([(block @ candidates.T).topk(min(k, len(candidates))).values[:, -1] for block in blocks])
+
+
+def _widest(*inputs: Tensor) -> torch.dtype:
+    """The widest of their dtypes and float32: sums over nodes have no room in float16."""
+    return reduce(torch.promote_types, (x.dtype for x in inputs), torch.float32)
 
 
 def weighted_infonce_sum(
@@ -161,7 +166,7 @@ class _WeightedInfoNCESum(torch.autograd.Function):
     ) -> Tensor:
         with torch.autocast(anchors.device.type, enabled=False):
             inputs = anchors, positives, candidates
-            dtype = reduce(torch.promote_types, (x.dtype for x in inputs), torch.float32)
+            dtype = _widest(*inputs)
             a, p, c, w = (x.to(dtype) for x in (*inputs, row_weights))
             value, grads = _sweep(a, p, c, w, temperature, tuple(ctx.needs_input_grad[:3]))
         ctx.save_for_backward(*grads)

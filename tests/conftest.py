@@ -10,6 +10,9 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 from recmodels.graph import BipartiteGraph  # noqa: E402
+from recmodels.records import Batch, Encoding  # noqa: E402
+from recmodels.scoring import Scorer, Temperature  # noqa: E402
+from recmodels.views import PropagationView  # noqa: E402
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -54,3 +57,17 @@ def random_graph(n_users: int = 7, n_items: int = 9, density: float = 0.4, seed:
     mask[0], mask[:, 0] = False, False
     users, items = mask.nonzero(as_tuple=True)
     return BipartiteGraph.from_interactions(users, items, n_users, n_items)
+
+
+def ranked_world(n_triples: int = 20, *, has_bias: bool = False) -> tuple[BipartiteGraph, Encoding, Batch]:
+    """Cosine scores at temperature 0.3 of a random graph in float64, and a batch in which nodes repeat."""
+    graph = random_graph(8, 11, density=0.6)
+    generator = torch.Generator().manual_seed(3)
+    ego = torch.randn(graph.n_nodes, 5, dtype=torch.float64, generator=generator).requires_grad_()
+    scorer = Scorer(graph, "cosine", Temperature(0.3, 1.0, 0), has_bias=has_bias).double()
+    for bias in scorer.parameters():
+        torch.nn.init.normal_(bias, generator=generator)
+    encoding = scorer(PropagationView(graph.normalized_adjacency(torch.float64), 2)(ego))
+    users = torch.randint(1, 8, (n_triples,), generator=generator)
+    items = 8 + torch.randint(1, 11, (2, n_triples), generator=generator)
+    return graph, encoding, Batch.of(users, items[0], items[1])

@@ -268,9 +268,9 @@ def test_reported_figures_are_shares_of_metrics_that_exist_once() -> None:
     assert problems(text + " map@10: -1, AveragePopularity@10: 230}}\n") == [
         "point a: reported: recall@10: is there twice, in other letters; keep one",
         "point a: reported: mrr@0: expected metric@k; did you mean 'mrr@10'?",
-        "point a: reported: hit@10: expected a figure from 0 to 1, got 57.3; a percentage is divided by 100",
         "point a: reported: recall@010: expected metric@k; did you mean 'recall@10'?",
         "point a: reported: map@x: expected metric@k; did you mean 'map@10'?",
+        "point a: reported: hit@10: expected a figure from 0 to 1, got 57.3; a percentage is divided by 100",
         f"point a: reported: hit@20: expected a figure from 0 to 1, got 1{'0' * 19}; a percentage is divided by 100",
         "point a: reported: ShannonEntropy@5: expected a figure of at least 0, got -3",
         "point a: reported: map@10: expected a figure from 0 to 1, got -1; a percentage is divided by 100",

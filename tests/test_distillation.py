@@ -18,11 +18,10 @@ from recmodels.models.distillation_term import DistillationParams
 from recmodels.objectives import Distillation, SoftmaxRanking, Teacher
 from recmodels.objectives.distillation import Targets
 from recmodels.records import Batch, Encoding
-from recmodels.ridge import interactions, ridge_weights
-from recmodels.scoring import Scorer, Temperature
+from recmodels.ridge import ridge_weights
+from recmodels.spectral import normalized_interactions
 from recmodels.training import checkpoint
-from recmodels.views import PropagationView
-from tests.conftest import random_graph
+from tests.conftest import ranked_world
 from tests.runs import StopAt, options, same_state
 from tests.worlds import session, triples
 
@@ -30,22 +29,9 @@ TEACHER = Teacher(penalty=2.0, temperature=0.2, top=4)
 TAUGHT: dict[str, Any] = {"distill_weight": 0.5, "distill_penalty": 2.0, "distill_top": 6}
 
 
-def _world(has_bias: bool = False) -> tuple[BipartiteGraph, Encoding, Batch]:
-    graph = random_graph(8, 11, density=0.6)
-    generator = torch.Generator().manual_seed(3)
-    ego = torch.randn(graph.n_nodes, 5, dtype=torch.float64, generator=generator).requires_grad_()
-    scorer = Scorer(graph, "cosine", Temperature(0.3, 1.0, 0), has_bias=has_bias).double()
-    for bias in scorer.parameters():
-        torch.nn.init.normal_(bias, generator=generator)
-    encoding = scorer(PropagationView(graph.normalized_adjacency(torch.float64), 2)(ego))
-    users = torch.randint(1, 8, (20,), generator=generator)
-    items = 8 + torch.randint(1, 11, (2, 20), generator=generator)
-    return graph, encoding, Batch.of(users, items[0], items[1])
-
-
 def _targets(graph: BipartiteGraph, teacher: Teacher) -> torch.Tensor:
     """(n_users, n_items - 1) shares of all real items, by a loop."""
-    matrix = interactions(graph)
+    matrix = normalized_interactions(graph, 0, 0)
     scores = torch.from_numpy(matrix.toarray() @ ridge_weights(matrix, teacher.penalty))[:, 1:]
     shares = torch.zeros_like(scores)
     for user, row in enumerate(scores):
@@ -60,7 +46,7 @@ def _targets(graph: BipartiteGraph, teacher: Teacher) -> torch.Tensor:
 def test_the_term_is_the_cross_entropy_against_the_teachers_shares(
     has_bias: bool, exponent: float, top: int | None
 ) -> None:
-    graph, encoding, batch = _world(has_bias)
+    graph, encoding, batch = ranked_world(has_bias=has_bias)
     teacher = TEACHER._replace(top=top)
     targets = _targets(graph, teacher)
     term = Distillation(1.0, graph, teacher, exponent)
@@ -74,7 +60,7 @@ def test_the_term_is_the_cross_entropy_against_the_teachers_shares(
 
 
 def test_a_teacher_who_knows_one_item_is_the_softmax_of_that_item() -> None:
-    graph, encoding, batch = _world()
+    graph, encoding, batch = ranked_world()
     term = Distillation(1.0, graph, Teacher(2.0, 0.2, 1))
     best = _targets(graph, TEACHER._replace(top=1)).argmax(1)
     own = Batch.of(batch.user, graph.n_users + 1 + best[batch.user], batch.neg)
@@ -92,7 +78,7 @@ def test_means_are_those_by_the_shares_of_the_users() -> None:
 
 @pytest.mark.parametrize("exponent", [0.0, 0.5])
 def test_a_student_who_knows_the_targets_has_the_reported_value_and_no_other_has_less(exponent: float) -> None:
-    graph, _, _ = _world()
+    graph, _, _ = ranked_world()
     targets = _targets(graph, TEACHER._replace(top=None))
     # Rows whose products are the logarithms of the shares: one-hot items, a row of logarithms for each user.
     scored = torch.zeros(graph.n_nodes, targets.shape[1], dtype=torch.float64)
@@ -106,7 +92,7 @@ def test_a_student_who_knows_the_targets_has_the_reported_value_and_no_other_has
 
 
 def test_a_model_that_moves_takes_its_targets_along() -> None:
-    graph, encoding, batch = _world()
+    graph, encoding, batch = ranked_world()
     for top in (None, 4):
         term = Distillation(1.0, graph, TEACHER._replace(top=top))
         term(encoding, batch)

@@ -21,21 +21,7 @@ from recmodels.objectives import (
     TopKSoftmaxRanking,
 )
 from recmodels.records import Batch, Encoding
-from recmodels.scoring import Scorer, Temperature
-from recmodels.views import PropagationView
-from tests.conftest import random_graph
-
-
-def _world(n_triples: int = 20) -> tuple[BipartiteGraph, Encoding, Batch]:
-    """Cosine scores at temperature 0.3 of a random graph in float64, and a batch in which nodes repeat."""
-    graph = random_graph(8, 11, density=0.6)
-    generator = torch.Generator().manual_seed(3)
-    ego = torch.randn(graph.n_nodes, 5, dtype=torch.float64, generator=generator).requires_grad_()
-    encoding = PropagationView(graph.normalized_adjacency(torch.float64), 2)(ego)
-    encoding = Scorer(graph, "cosine", Temperature(0.3, 1.0, 0), has_bias=False)(encoding)
-    users = torch.randint(1, 8, (n_triples,), generator=generator)
-    items = 8 + torch.randint(1, 11, (2, n_triples), generator=generator)
-    return graph, encoding, Batch.of(users, items[0], items[1])
+from tests.conftest import ranked_world
 
 
 def _agree(objective: Objective, want: Tensor, encoding: Encoding, batch: Batch) -> None:
@@ -54,7 +40,7 @@ def _catalog(graph: BipartiteGraph) -> list[Tensor]:
 
 
 def test_softmax_is_the_cross_entropy_of_each_positive_among_all_real_items() -> None:
-    graph, encoding, batch = _world()
+    graph, encoding, batch = ranked_world()
     terms = [
         F.cross_entropy(_scores(encoding, user, _catalog(graph)), pos - graph.n_users - 1)
         for user, pos in zip(batch.user, batch.pos, strict=True)
@@ -64,7 +50,7 @@ def test_softmax_is_the_cross_entropy_of_each_positive_among_all_real_items() ->
 
 @pytest.mark.parametrize("ratio", [0.4, 1.0, 5.0])
 def test_bsl_takes_log_mean_exp_over_the_positives_of_the_user_in_the_batch(ratio: float) -> None:
-    graph, encoding, batch = _world()
+    graph, encoding, batch = ranked_world()
     terms = []
     for user in batch.user:
         own = _scores(encoding, user, [pos for other, pos in zip(batch.user, batch.pos, strict=True) if other == user])
@@ -74,7 +60,7 @@ def test_bsl_takes_log_mean_exp_over_the_positives_of_the_user_in_the_batch(rati
 
 
 def test_bsl_with_a_hot_positive_side_is_the_softmax() -> None:
-    graph, encoding, batch = _world()
+    graph, encoding, batch = ranked_world()
     softmax, bsl = SoftmaxRanking(1.0, graph)(encoding, batch), BilateralRanking(1.0, graph, 1e7)(encoding, batch)
     assert_close(bsl, softmax, atol=1e-6, rtol=0)
     assert BilateralRanking(1.0, graph, 1.0)(encoding, batch) < softmax
@@ -82,7 +68,7 @@ def test_bsl_with_a_hot_positive_side_is_the_softmax() -> None:
 
 @pytest.mark.parametrize(("k", "ratio"), [(1, 0.5), (4, 0.5), (4, 2.0), (100, 1.0)])
 def test_slk_weighs_positives_by_how_far_they_are_from_the_best_k(k: int, ratio: float) -> None:
-    graph, encoding, batch = _world()
+    graph, encoding, batch = ranked_world()
     weights, terms = [], []
     for user, pos in zip(batch.user, batch.pos, strict=True):
         scores = _scores(encoding, user, _catalog(graph))
@@ -96,7 +82,7 @@ def test_slk_weighs_positives_by_how_far_they_are_from_the_best_k(k: int, ratio:
 
 
 def test_slk_with_hot_weights_is_the_softmax_and_with_cold_ones_prefers_the_best() -> None:
-    graph, encoding, batch = _world()
+    graph, encoding, batch = ranked_world()
     softmax = SoftmaxRanking(1.0, graph)(encoding, batch)
     assert_close(TopKSoftmaxRanking(1.0, graph, 3, 1e7)(encoding, batch), softmax, atol=1e-6, rtol=0)
     assert TopKSoftmaxRanking(1.0, graph, 3, 0.1)(encoding, batch) < softmax
@@ -112,7 +98,7 @@ def test_weights_of_the_best_k_have_mean_one_even_where_all_positives_are_far_be
 
 
 def test_sampled_softmax_corrects_every_candidate_of_the_batch_by_its_share_of_the_interactions() -> None:
-    graph, encoding, batch = _world()
+    graph, encoding, batch = ranked_world()
     n_edges = graph.indices.numel() / 2
     correction = {int(item): math.log(int(graph.degrees[item]) / n_edges) for item in batch.pos}
     terms = []
@@ -126,7 +112,7 @@ def test_sampled_softmax_corrects_every_candidate_of_the_batch_by_its_share_of_t
 
 
 def test_sampled_softmax_estimates_the_softmax_over_all_items() -> None:
-    graph, encoding, _ = _world()
+    graph, encoding, _ = ranked_world()
     users = torch.repeat_interleave(torch.arange(graph.n_users), graph.degrees[: graph.n_users])
     items = graph.indices[: len(users)]
     drawn = torch.randint(len(users), (20_000,), generator=torch.Generator().manual_seed(0))
@@ -139,7 +125,7 @@ def test_sampled_softmax_estimates_the_softmax_over_all_items() -> None:
 
 
 def test_directau_pulls_partners_together_and_spreads_each_side() -> None:
-    _, encoding, batch = _world(12)
+    _, encoding, batch = ranked_world(12)
     unit = F.normalize(encoding.final, dim=-1)
     align = torch.stack([(unit[u] - unit[i]).square().sum() for u, i in zip(batch.user, batch.pos, strict=True)]).mean()
     sides = []
@@ -151,7 +137,7 @@ def test_directau_pulls_partners_together_and_spreads_each_side() -> None:
 
 
 def test_a_batch_of_one_has_no_pair_to_spread() -> None:
-    _, encoding, batch = _world(1)
+    _, encoding, batch = ranked_world(1)
     term = AlignmentUniformity(1.0, 1.0)(encoding, batch)
     unit = F.normalize(encoding.final, dim=-1)
     assert_close(term, alignment(unit[batch.user], unit[batch.pos]).mean())
@@ -177,7 +163,7 @@ def test_log_mean_exp_passes_gradcheck() -> None:
 
 
 def test_bpr_ranks_scores_and_not_the_readout() -> None:
-    graph, encoding, batch = _world()
+    graph, encoding, batch = ranked_world()
     user, pos, neg = encoding.scored[batch.user], encoding.scored[batch.pos], encoding.scored[batch.neg]
     want = -F.logsigmoid((user * (pos - neg)).sum(-1)).mean()
     _agree(PairwiseRanking(1.0, graph), want, encoding, batch)
@@ -185,7 +171,7 @@ def test_bpr_ranks_scores_and_not_the_readout() -> None:
 
 @pytest.mark.parametrize("exponent", [0.5, 1.0])
 def test_an_interaction_of_a_busy_user_counts_less_and_the_mean_over_all_interactions_stays(exponent: float) -> None:
-    graph, encoding, batch = _world()
+    graph, encoding, batch = ranked_world()
     n = graph.degrees[: graph.n_users].double()
     all_users = torch.repeat_interleave(torch.arange(graph.n_users), graph.degrees[: graph.n_users])
     importance = n.clamp(min=1) ** -exponent / (n[all_users] ** -exponent).mean()
@@ -201,7 +187,7 @@ def test_an_interaction_of_a_busy_user_counts_less_and_the_mean_over_all_interac
 
 
 def test_importance_weighs_the_loss_of_a_user_as_a_whole() -> None:
-    graph, encoding, batch = _world()
+    graph, encoding, batch = ranked_world()
     one_user = Batch.of(*(ids[batch.user == batch.user[0]] for ids in batch.triples))
     for pair in (
         [SampledSoftmaxRanking(1.0, graph, exponent) for exponent in (0.0, 0.5)],
@@ -215,7 +201,7 @@ def test_importance_weighs_the_loss_of_a_user_as_a_whole() -> None:
 
 
 def test_importance_is_one_in_the_mean_over_the_interactions_and_leaves_plain_losses_alone() -> None:
-    graph, _, _ = _world()
+    graph, _, _ = ranked_world()
     n = graph.degrees[: graph.n_users].double()
     for exponent in (0.0, 0.5, 2.0):
         assert_close((n * RankingObjective(1.0, graph, exponent).importance).sum(), n.sum())

@@ -3,10 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_matrix
 
 from recmodels.graph import BipartiteGraph
-from recmodels.ridge import interactions, ridge_weights, user_scores
+from recmodels.ridge import ridge_weights, user_scores
+from recmodels.spectral import normalized_interactions
 from tests.conftest import random_graph
+
+
+def interactions(graph: BipartiteGraph) -> csr_matrix:
+    return normalized_interactions(graph, 0, 0)
 
 
 def test_interactions_are_ones_at_the_edges() -> None:

@@ -7,7 +7,7 @@ from recmodels.config import unknown_key_problems
 from recmodels.data_params import DataParams
 from recmodels.experiments.session import PARAMS
 from recmodels.params import Params
-from recmodels.reporting.metric_names import name_problem, range_problem
+from recmodels.reporting.metric_names import name_problems, range_problem
 from recmodels.run_params import LARGEST_SEED, RunParams
 from recmodels.tuning.space_file import DATA_KEYS, MACHINE_KEYS, SCALE_KEYS
 from recmodels.typed_values import nearest
@@ -94,12 +94,8 @@ def _figure_problems(reported: Any) -> Iterator[str]:
     if not isinstance(reported, dict):
         yield f"expected metrics with figures, such as {{recall@10: 0.2}}, got {reported!r}"
         return
-    lower = [metric.lower() for metric in reported]
-    for place, (metric, figure) in enumerate(reported.items()):
-        if (problem := name_problem(metric)) is not None:
-            yield f"{metric}: {problem}"
-        if lower[place] in lower[:place]:
-            yield f"{metric}: is there twice, in other letters; keep one"
+    yield from (f"{metric}: {problem}" for metric, problem in name_problems(reported))
+    for metric, figure in reported.items():
         if (problem := _number_problem(metric, figure)) is not None:
             yield f"{metric}: {problem}"
 

@@ -22,6 +22,7 @@ from recmodels.files import write_bytes
 CONFIG, RESULT, USERS = "config.yaml", "result.json", "test_users.npz"
 FREQUENCY = "test_frequency.npz"
 MADE_FROM = "made_from.json"
+STUDY, TRIALS = "study.json", "trials"  # of a search, whose trials are run folders
 LAST, BEST = "last.pt", "checkpoint.pt"
 # What numpy raises where an npz is cut off, changed or of something else.
 DAMAGED_ARRAYS = (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error)

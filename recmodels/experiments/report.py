@@ -16,6 +16,7 @@ from recmodels.data.split import raw_items, raw_users, seen_in_valid
 from recmodels.experiments.folder import FREQUENCY, USERS
 from recmodels.experiments.hardware import hardware
 from recmodels.experiments.session import Session
+from recmodels.experiments.unread import is_fitted
 from recmodels.models import GraphRecommender
 from recmodels.tables import Table
 from recmodels.training.closed_form import PlainTrainer
@@ -35,7 +36,7 @@ def describe_session(session: Session, folder: Path) -> str:
     """Model, data, split and folder, for the start of the log."""
     data, resolved = session.splits.dataset, session.resolved
     sizes = {name: len(part.dataset) for name, part in zip(("train", "valid", "test"), session.splits[:3], strict=True)}
-    extent = "fitted at once" if is_fitted_at_once(session) else f"{n_parameters(session):,} parameters"
+    extent = "fitted at once" if is_fitted(session.resolved.model) else f"{n_parameters(session):,} parameters"
     lines = [
         f"{resolved.model} on {resolved.dataset}: {data.user_num - 1:,} users, {data.item_num - 1:,} items, "
         + ", ".join(f"{size:,} {name}" for name, size in sizes.items()),
@@ -67,7 +68,7 @@ def describe_test(session: Session, test: dict[str, float], best_epoch: int, fol
 def describe_overflow(session: Session, part: str) -> str:
     """Why there are no metrics of valid or test, and what to change."""
     resolved = session.resolved
-    if is_fitted_at_once(session):
+    if is_fitted(session.resolved.model):
         told = ", ".join(f"{key}={value!r}" for key, value in resolved.params.as_values().items())
         return (
             f"{resolved.model}: {part} scores of its fit are NaN or infinite, so they rank nothing; got "
@@ -106,7 +107,7 @@ def result(
 
 def n_parameters(session: Session) -> int:
     """Number of trained numbers, the padding rows included; of a model that is fitted at once, those it found."""
-    if is_fitted_at_once(session):
+    if is_fitted(session.resolved.model):
         return int(session.model.n_fitted)
     return sum(p.numel() for p in session.model.parameters() if p.requires_grad)
 
@@ -120,11 +121,6 @@ def n_stored(session: Session) -> int:
     if not isinstance(table, Table):
         return n_parameters(session)
     return n_parameters(session) - sum(p.numel() for p in table.parameters()) + table.n_stored()
-
-
-def is_fitted_at_once(session: Session) -> bool:
-    """Whether the model has a `fit()` instead of epochs."""
-    return hasattr(session.model, "fit")
 
 
 def _seconds(trainer: Trainer | PlainTrainer) -> list[float]:

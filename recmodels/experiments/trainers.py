@@ -5,8 +5,8 @@ from pathlib import Path
 
 from recmodels.allocator import keep_freed_memory
 from recmodels.experiments.folder import BEST, CONFIG, LAST
-from recmodels.experiments.report import is_fitted_at_once
 from recmodels.experiments.session import Session
+from recmodels.experiments.unread import is_fitted
 from recmodels.models import GraphRecommender
 from recmodels.training.audit import GradientAudit
 from recmodels.training.averaging import WeightAverage
@@ -31,7 +31,7 @@ def trainer_of(session: Session, folder: Path) -> Trainer | PlainTrainer:
     if isinstance(session.model, GraphRecommender):
         return make_trainer(session, folder)
     session.config["checkpoint_dir"] = str(folder)
-    at_once = is_fitted_at_once(session)
+    at_once = is_fitted(session.resolved.model)
     shown: list[Callback] = [] if at_once else [_curves(session, folder), _progress(session)]
     callbacks = [*shown, SaveBest(folder / BEST, session.identity)]
     make = ClosedFormTrainer if at_once else baseline_trainer

@@ -10,7 +10,8 @@ from recmodels.graph import BipartiteGraph
 from recmodels.kernels import gather, weighted_infonce_sum
 from recmodels.objectives.ranking import SoftmaxRanking
 from recmodels.records import Batch, Encoding
-from recmodels.ridge import interactions, ridge_weights, user_scores
+from recmodels.ridge import ridge_weights, user_scores
+from recmodels.spectral import normalized_interactions
 
 
 class Teacher(NamedTuple):
@@ -28,7 +29,7 @@ class Teacher(NamedTuple):
 
     def targets(self, graph: BipartiteGraph) -> "Targets":
         """What every user of the graph is taught."""
-        matrix, n_items = interactions(graph), graph.n_items - 1
+        matrix, n_items = normalized_interactions(graph, 0, 0), graph.n_items - 1  # exponents of 0: ones
         top = None if self.top is None or self.top >= n_items else self.top
         shares = torch.empty(graph.n_users, top or n_items)
         items = None if top is None else torch.empty(graph.n_users, top, dtype=torch.int32)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, get_args, get_origin
 
 from recmodels.config import read_layers
 from recmodels.errors import CheckpointError
-from recmodels.experiments.folder import CONFIG, RESULT
+from recmodels.experiments.folder import CONFIG, RESULT, STUDY, TRIALS
 from recmodels.experiments.session import NO_NUMBER, PARAMS
 from recmodels.experiments.unread import unread_by_fits, unread_keys
 from recmodels.layers import Layer
@@ -21,7 +21,6 @@ from recmodels.reporting.user_metrics import disagreements
 from recmodels.typed_values import TypeMismatchError, convert, describe, leaves, nearest
 
 ROW_NAME = "row"
-STUDY, TRIALS = "study.json", "trials"  # as in `tuning.study`, which needs Optuna
 _NOT_COMPARED = NO_NUMBER | {"model", "dataset", "seed"}
 # Types of what is read; a mapping of types is one of keys that may be absent.
 _REQUIRED: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterable, Iterator
 
 from recmodels.run_params import METRICS
 from recmodels.typed_values import nearest
@@ -18,6 +19,17 @@ def name_problem(metric: str) -> str | None:
         return None
     length = k if is_length else "10"
     return f"expected metric@k{nearest(f'{name}@{length}', [f'{one}@{length}' for one in _KNOWN])}"
+
+
+def name_problems(metrics: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Metrics with what is wrong with their names: there is none of that name, or it was there in other letters."""
+    seen = set[str]()
+    for metric in metrics:
+        if (problem := name_problem(metric)) is not None:
+            yield metric, problem
+        if metric.lower() in seen:
+            yield metric, "is there twice, in other letters; keep one"
+        seen.add(metric.lower())
 
 
 def range_problem(metric: str, figure: float, hint: str = "; a percentage is divided by 100") -> str | None:

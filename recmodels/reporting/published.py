@@ -1,6 +1,5 @@
 """Figures that others reported, to be shown beside ours with their source."""
 
-from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +9,7 @@ import pandas as pd
 from recmodels.errors import ParamError
 from recmodels.layers import properties_root
 from recmodels.params import raise_all
-from recmodels.reporting.metric_names import name_problem, range_problem
+from recmodels.reporting.metric_names import name_problems, range_problem
 from recmodels.typed_values import nearest
 
 _COLUMNS = ["model", "source"]
@@ -42,7 +41,8 @@ def read_published(name: str) -> list[Published]:
     """
     frame = _table(_text(name), name)
     rows = [line for line in frame.to_dict("records") if any(line.values())]
-    problems = _column_problems([str(column) for column in frame.columns if column not in _COLUMNS])
+    metrics = [str(column) for column in frame.columns if column not in _COLUMNS]
+    problems = [f"column {metric}: {problem}" for metric, problem in name_problems(metrics)]
     problems += [
         f"row {place}, {column}: {problem}"
         for place, row in enumerate(rows, start=1)
@@ -85,14 +85,6 @@ def _table(text: str, name: str) -> pd.DataFrame:
             f"{name}: got the columns {', '.join(frame.columns)}; expected model, source and metrics like recall@10"
         )
     return frame
-
-
-def _column_problems(metrics: Sequence[str]) -> list[str]:
-    """Columns that are no metric, or one that is there already."""
-    lower = [metric.lower() for metric in metrics]
-    found = [f"column {metric}: {name_problem(metric)}" for metric in metrics if name_problem(metric)]
-    twice = [metric for place, metric in enumerate(metrics) if lower[place] in lower[:place]]
-    return found + [f"column {metric}: is there twice, in other letters; keep one" for metric in twice]
 
 
 def _problem(column: str, value: str) -> str:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from recmodels.errors import UserError
-from recmodels.experiments.folder import CONFIG
+from recmodels.experiments.folder import CONFIG, STUDY
 from recmodels.training.checkpoint import differences
 
-STUDY, LOCKS = "study.json", "locks"
+LOCKS = "locks"
 _MOST_SHOWN = 20
 
 

@@ -14,13 +14,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 import recmodels
 from recmodels.errors import UserError
-from recmodels.experiments.folder import CONFIG
+from recmodels.experiments.folder import CONFIG, STUDY, TRIALS
 from recmodels.files import write_text
 from recmodels.streams import stream_seed
 from recmodels.tuning.database import DATABASE, database_errors, open_storage
-from recmodels.tuning.identity import LOCKS, STUDY, check_identity, read_identity
+from recmodels.tuning.identity import LOCKS, check_identity, read_identity
 
-TRIALS = "trials"
 FOUND = "found"  # attribute of a finished trial: its `Outcome`, and why it ended before its time
 _NAME = "tune"
 _COPY_OR_OTHER = "put back a copy of it, or choose another folder with --study=DIR"
