@@ -17,6 +17,7 @@ from recmodels.models import MODELS, LightGCN
 from recmodels.models.distillation_term import DistillationParams
 from recmodels.objectives import Distillation, SoftmaxRanking, Teacher
 from recmodels.objectives.distillation import Targets
+from recmodels.objectives.ranking import user_importance
 from recmodels.records import Batch, Encoding
 from recmodels.ridge import ridge_weights
 from recmodels.spectral import normalized_interactions
@@ -25,14 +26,15 @@ from tests.conftest import ranked_world
 from tests.runs import StopAt, options, same_state
 from tests.worlds import session, triples
 
-TEACHER = Teacher(penalty=2.0, temperature=0.2, top=4)
+TEACHER = Teacher(penalty=2.0, user_exponent=0.3, temperature=0.2, top=4)
 TAUGHT: dict[str, Any] = {"distill_weight": 0.5, "distill_penalty": 2.0, "distill_top": 6}
 
 
 def _targets(graph: BipartiteGraph, teacher: Teacher) -> torch.Tensor:
     """(n_users, n_items - 1) shares of all real items, by a loop."""
     matrix = normalized_interactions(graph, 0, 0)
-    scores = torch.from_numpy(matrix.toarray() @ ridge_weights(matrix, teacher.penalty))[:, 1:]
+    importance = user_importance(graph, teacher.user_exponent).numpy()
+    scores = torch.from_numpy(matrix.toarray() @ ridge_weights(matrix, teacher.penalty, importance))[:, 1:]
     shares = torch.zeros_like(scores)
     for user, row in enumerate(scores):
         best = row.argsort(descending=True)[: teacher.top or len(row)]
@@ -61,7 +63,7 @@ def test_the_term_is_the_cross_entropy_against_the_teachers_shares(
 
 def test_a_teacher_who_knows_one_item_is_the_softmax_of_that_item() -> None:
     graph, encoding, batch = ranked_world()
-    term = Distillation(1.0, graph, Teacher(2.0, 0.2, 1))
+    term = Distillation(1.0, graph, TEACHER._replace(top=1))
     best = _targets(graph, TEACHER._replace(top=1)).argmax(1)
     own = Batch.of(batch.user, graph.n_users + 1 + best[batch.user], batch.neg)
     assert_close(term(encoding, batch), SoftmaxRanking(1.0, graph)(encoding, own))
@@ -159,10 +161,11 @@ def test_weights_of_users_beside_directau_are_refused_with_a_teacher_too(tmp_pat
 
 
 def test_the_keys_reach_the_teacher(tmp_path: Path) -> None:
-    model = session(tmp_path, model="NCL", rec_user_exponent=0.5, distill_temperature=0.3, **TAUGHT).model
+    changes = TAUGHT | {"rec_user_exponent": 0.5, "distill_user_exponent": 0.4, "distill_temperature": 0.3}
+    model = session(tmp_path, model="NCL", **changes).model
     assert isinstance(model.params, DistillationParams)
     (term,) = (o for o in model.objectives if isinstance(o, Distillation))
-    assert (term.weight, term.teacher) == (0.5, Teacher(2.0, 0.3, 6))
+    assert (term.weight, term.teacher) == (0.5, Teacher(2.0, 0.4, 0.3, 6))
     assert len(set(term.importance.tolist())) > 1
 
 
@@ -170,6 +173,7 @@ def test_the_keys_reach_the_teacher(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"distill_weight": -1}, "distill_weight.*>= 0.*-1"),
+        ({"distill_user_exponent": 5}, "distill_user_exponent.*<= 4.*5"),
         ({"distill_penalty": 1e-20}, "distill_penalty.*>= 0.001.*1e-20"),
         ({"distill_temperature": 0}, "distill_temperature.*>= 1e-06.*0"),
         ({"distill_top": 0}, "distill_top.*>= 1.*0"),

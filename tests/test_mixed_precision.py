@@ -40,7 +40,7 @@ OBJECTIVES: dict[str, Callable[[BipartiteGraph], Objective]] = {
     "bsl": lambda graph: BilateralRanking(1.0, graph, 0.5),
     "slk": lambda graph: TopKSoftmaxRanking(1.0, graph, 5, 0.5),
     "directau": lambda graph: AlignmentUniformity(1.0, 1.0),
-    "distill": lambda graph: Distillation(1.0, graph, Teacher(5.0, 0.1, None)),
+    "distill": lambda graph: Distillation(1.0, graph, Teacher(5.0, 0.5, 0.1, None)),
     "LightGCL": lambda graph: LowRankContrast(
         graph, LowRankView(graph, 3, stream(0, "svd")), ContrastForm(0.2, "sum", "all"), 1.0
     ),

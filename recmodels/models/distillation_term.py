@@ -13,6 +13,7 @@ class DistillationParams(Params):
 
     distill_weight: float = param(ge=0)
     distill_penalty: float = param(ge=1e-3)  # below, rounding decides whether the regression has a solution
+    distill_user_exponent: float = param(ge=0, le=4)
     distill_temperature: float = param(ge=SMALLEST_TEMPERATURE)
     distill_top: int | None = param(ge=1, optional=True)
 
@@ -23,5 +24,5 @@ class DistillationParams(Params):
 
 def distillation(p: DistillationParams, graph: BipartiteGraph, user_exponent: float) -> Distillation:
     """The objective that the parameters describe."""
-    teacher = Teacher(p.distill_penalty, p.distill_temperature, p.distill_top)
+    teacher = Teacher(p.distill_penalty, p.distill_user_exponent, p.distill_temperature, p.distill_top)
     return Distillation(p.distill_weight, graph, teacher, user_exponent)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from recmodels.graph import BipartiteGraph
 from recmodels.kernels import gather, weighted_infonce_sum
-from recmodels.objectives.ranking import SoftmaxRanking
+from recmodels.objectives.ranking import SoftmaxRanking, user_importance
 from recmodels.records import Batch, Encoding
 from recmodels.ridge import ridge_weights, user_scores
 from recmodels.spectral import normalized_interactions
@@ -19,11 +19,13 @@ class Teacher(NamedTuple):
 
     Attributes:
         penalty: > 0, weight of the regression's L2 penalty, in interactions.
+        user_exponent: in [0, 4]; what a user counts in the regression, as `user_importance` says.
         temperature: > 0, what its scores are divided by before the softmax; they lie around 0 to 1.
         top: >= 1, the items of a user that are taught, the best; the others get no share. None teaches all.
     """
 
     penalty: float
+    user_exponent: float
     temperature: float
     top: int | None
 
@@ -33,8 +35,9 @@ class Teacher(NamedTuple):
         top = None if self.top is None or self.top >= n_items else self.top
         shares = torch.empty(graph.n_users, top or n_items)
         items = None if top is None else torch.empty(graph.n_users, top, dtype=torch.int32)
+        importance = user_importance(graph, self.user_exponent).numpy()
         first = 0
-        for scores in user_scores(matrix, ridge_weights(matrix, self.penalty)):
+        for scores in user_scores(matrix, ridge_weights(matrix, self.penalty, importance)):
             users = slice(first, first := first + len(scores))
             if items is not None:
                 scores, items[users] = scores.topk(items.shape[1])
@@ -71,7 +74,7 @@ class Distillation(SoftmaxRanking):
         weight: multiplier.
         graph: what the teacher is fitted to.
         teacher: whose scores are the targets.
-        user_exponent: as in `RankingObjective`.
+        user_exponent: as in `RankingObjective`; of this term, whatever the teacher's is.
 
     Source: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", section 2; EASE: Steck 2019, eq. 8.
     """

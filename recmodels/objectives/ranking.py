@@ -13,6 +13,21 @@ from recmodels.objectives.base import Objective
 from recmodels.records import Batch, Encoding
 
 
+def user_importance(graph: BipartiteGraph, exponent: float) -> Tensor:
+    """What each interaction of a user counts: n^-exponent for a user with n, scaled to 1 in the mean over interactions.
+
+    Args:
+        graph: gives n, distinct pairs.
+        exponent: in [0, 4]; 0 counts interactions alike, 1 counts users alike.
+
+    Returns:
+        (n_users,) float64.
+    """
+    n = graph.degrees[: graph.n_users].double()
+    importance = n.clamp(min=1).pow(-exponent)
+    return importance * (n.sum() / (n * importance).sum())
+
+
 class RankingObjective(Objective):
     """A loss of the positives of a batch, each with the importance of its user; mean over the batch.
 
@@ -20,17 +35,14 @@ class RankingObjective(Objective):
         weight: multiplier.
         graph: gives the interactions of each user, n: distinct pairs. A pair that the data repeat counts once in n, and
             each of its rows is a positive.
-        user_exponent: in [0, 4]; a positive counts n^-user_exponent, scaled to 1 in the mean over all interactions. 0
-            counts interactions alike, 1 counts users alike.
+        user_exponent: in [0, 4]; a positive counts as `user_importance` says.
     """
 
     importance: Tensor
 
     def __init__(self, weight: float, graph: BipartiteGraph, user_exponent: float = 0.0) -> None:
         super().__init__(weight)
-        n = graph.degrees[: graph.n_users].double()
-        importance = n.clamp(min=1).pow(-user_exponent)
-        self.register_buffer("importance", importance * (n.sum() / (n * importance).sum()), persistent=False)
+        self.register_buffer("importance", user_importance(graph, user_exponent), persistent=False)
 
     def _importance(self, users: Tensor, dtype: torch.dtype) -> Tensor:
         return self.importance[users].to(dtype)
