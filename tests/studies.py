@@ -1,9 +1,13 @@
 """Short searches on the planted data."""
 
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
+import pytest
 
 from recmodels.tuning.space import Choices, Range, Space
 from recmodels.tuning.study import load
@@ -27,3 +31,18 @@ def work(root: Path, n_trials: int, space: Space = SPACE, **given: Any) -> list[
     """Runs a search in `root/study` to its end; its trials."""
     tune(search(root, space, **given), root / "study", n_trials, lambda text: None, poll_seconds=0.05)
     return load(root / "study").get_trials()
+
+
+@contextmanager
+def full_databases() -> Iterator[None]:
+    """Databases that are opened in the block cannot grow, as on a full disk."""
+    connect = sqlite3.connect
+
+    def connect_full(*given: Any, **named: Any) -> sqlite3.Connection:  # noqa: ANN401
+        connection = connect(*given, **named)
+        connection.execute("PRAGMA max_page_count = 1")  # at least what there is
+        return connection
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite3, "connect", connect_full)
+        yield

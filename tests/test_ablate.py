@@ -26,6 +26,7 @@ from recmodels.files import write_text
 from recmodels.plain_yaml import dump_yaml
 from recmodels.streams import stream_seed
 from tests.runs import arguments, options
+from tests.studies import full_databases
 
 SPLIT = "6111c3a5b042" * 5
 POINTS = "points: {plain: {}, deep: {n_layers: 3, note: 'a | b', reported: {recall@10: 0.25}}, aa: {control_of: plain}}"
@@ -213,6 +214,20 @@ def test_a_full_disk_stops_everything_and_leaves_the_run_to_the_next_command(tmp
     assert work(plan, runner)[0].endswith("3 to do")
     assert folders == [found.folder_name for found in plan.runs]
     assert [trial.number for trial in GridStudy(plan).finished()] == [0, 1, 2]
+
+
+def test_a_full_database_stops_everything_and_leaves_the_run_to_the_next_command(tmp_path: Path) -> None:
+    plan = make(tmp_path)
+    GridStudy(plan)  # makes the database
+
+    def fail(resolved: Resolved, folder: Path) -> None:
+        raise ValueError("a long reason" * 1000)
+
+    with full_databases(), pytest.raises(UserError, match=r"study\.db: database or disk is full; .* continues"):
+        work(plan, fail)
+    runner, folders = counted()
+    assert work(plan, runner)[0].endswith("3 to do")
+    assert folders == [found.folder_name for found in plan.runs]
 
 
 def test_a_run_is_in_one_process_at_a_time_and_free_when_its_lock_is(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from recmodels.tuning.report import write_report
 from recmodels.tuning.study import Study, load
 from recmodels.tuning.trial import Watcher
 from tests.runs import files_of
-from tests.studies import work
+from tests.studies import full_databases, work
 
 IDENTITY: dict[str, Any] = {CONFIG: {"seed": 1}}
 
@@ -55,6 +55,24 @@ def test_a_damaged_database_is_one_line_with_a_remedy(tmp_path: Path, capsys: py
     with pytest.raises(UserError, match=f"study.db is missing; {remedy}"):
         write_report(tmp_path / "study")
     assert not database.exists()
+
+
+def test_a_database_that_cannot_grow_is_one_line_and_the_trial_is_taken_up_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work(tmp_path, 1)
+
+    def fail(resolved: Resolved, folder: Path, watcher: Watcher) -> None:
+        raise ValueError("a long reason" * 1000)
+
+    with monkeypatch.context() as patch, full_databases():
+        patch.setattr(tuning, "run_trial", fail)
+        with pytest.raises(UserError) as caught:
+            work(tmp_path, 2)
+    remedy = "see that the file may be written and the disk has room, then the same command continues"
+    assert str(caught.value) == f"{tmp_path / 'study' / 'study.db'}: database or disk is full; {remedy}"
+    assert [trial.state.name for trial in load(tmp_path / "study").get_trials()] == ["FAIL", "RUNNING"]
+    assert [trial.state.name for trial in work(tmp_path, 2)] == ["FAIL", "FAIL"]
 
 
 def test_trials_whose_database_is_gone_are_not_taken_for_those_of_a_new_one(tmp_path: Path) -> None:

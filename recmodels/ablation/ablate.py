@@ -21,6 +21,7 @@ from recmodels.experiments.compact import compacted, pruned
 from recmodels.experiments.folder import RESULT
 from recmodels.experiments.run import stored_result
 from recmodels.experiments.session import resolve_train
+from recmodels.tuning.database import DATABASE, errors_in_use
 from recmodels.tuning.deaths import DeathsError, deaths_counted, is_of_the_machine
 from recmodels.tuning.study import FOUND, Claim
 from recmodels.tuning.trial import kept_off_the_terminal, one_line, train_or_resume
@@ -49,16 +50,18 @@ class Work:
 
         Raises:
             OSError: the disk is full or read-only.
+            UserError: the study's database is.
         """
         study = GridStudy(self.plan, self.retried)
-        while not _is_abandoned():
-            claimed = study.claim()
-            if claimed is not None:
-                self._finish(*claimed)
-            elif study.has_running():
-                time.sleep(self.poll_seconds)
-            else:
-                return
+        with errors_in_use(self.plan.folder / DATABASE):
+            while not _is_abandoned():
+                claimed = study.claim()
+                if claimed is not None:
+                    self._finish(*claimed)
+                elif study.has_running():
+                    time.sleep(self.poll_seconds)
+                else:
+                    return
 
     def _finish(self, run: PointRun, claim: Claim) -> None:
         """Runs one to its end and records it."""
@@ -170,7 +173,7 @@ def _do_in_child(work: Work) -> None:
         work.do()
     except KeyboardInterrupt:
         return  # the parent says so
-    except OSError as error:
+    except (OSError, UserError) as error:
         raise SystemExit(f"worker stopped: {one_line(error)}") from None
 
 

@@ -13,7 +13,9 @@ from sqlalchemy.pool import QueuePool
 from recmodels.errors import UserError
 
 DATABASE = "study.db"
+IN_USE = (SQLAlchemyError, sqlite3.Error, optuna.exceptions.StorageInternalError)  # of a study that could be opened
 _OF_OPTUNA = (RuntimeError, LookupError, ValueError)  # of a file of another version, or without a study
+_ROOM = "see that the file may be written and the disk has room"
 _SECONDS = 120  # how long a process waits while another one writes
 
 
@@ -43,8 +45,29 @@ def database_errors(path: Path, remedy: str) -> Iterator[None]:
     try:
         yield
     except (OperationalError, sqlite3.OperationalError) as error:
-        reason = getattr(error, "orig", error)
-        raise UserError(f"{path}: {reason}; see that the file may be written and the disk has room") from error
+        raise UserError(f"{path}: {_reason(error)}; {_ROOM}") from error
     except (SQLAlchemyError, sqlite3.Error, optuna.exceptions.OptunaError, *_OF_OPTUNA) as error:
-        reason = " ".join(str(getattr(error, "orig", None) or (error.args or [error])[0]).split())
-        raise UserError(f"{path}: not the database of a study: {reason}; {remedy}") from error
+        raise UserError(f"{path}: not the database of a study: {_reason(error)}; {remedy}") from error
+
+
+@contextmanager
+def errors_in_use(path: Path) -> Iterator[None]:
+    """Turns what Optuna and SQLAlchemy raise in the middle of a study, say when the disk is full, into one line.
+
+    Args:
+        path: the file of the study.
+
+    Raises:
+        UserError: the file cannot be read or written any more.
+    """
+    try:
+        yield
+    except IN_USE as error:
+        raise UserError(f"{path}: {_reason(error)}; {_ROOM}, then the same command continues") from error
+
+
+def _reason(error: BaseException) -> str:
+    """What SQLite said, where it is the cause."""
+    while isinstance(error, optuna.exceptions.StorageInternalError) and error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(getattr(error, "orig", None) or (error.args or [error])[0]).split())

@@ -8,6 +8,7 @@ from pathlib import Path
 import optuna
 
 from recmodels.errors import TrainingError
+from recmodels.tuning.database import IN_USE
 
 BEGUN = "begun"  # attribute of a trial: how many epochs were finished whenever a process began to work on it
 MOST_DEATHS = 3
@@ -52,5 +53,5 @@ def n_epochs(folder: Path) -> int:
 
 
 def is_of_the_machine(error: BaseException) -> bool:
-    """Whether the disk is full or read-only, so that no other run would do better."""
-    return isinstance(error, OSError) and error.errno in _OF_THE_MACHINE
+    """Whether the disk or the study's database are full or read-only, so that no other run would do better."""
+    return isinstance(error, IN_USE) or (isinstance(error, OSError) and error.errno in _OF_THE_MACHINE)

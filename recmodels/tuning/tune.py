@@ -16,6 +16,7 @@ from recmodels.errors import CheckpointError, ParamError, UserError
 from recmodels.experiments.report import versions
 from recmodels.experiments.session import Session, check_steps, prepare, resolve_train
 from recmodels.params import raise_all
+from recmodels.tuning.database import DATABASE, errors_in_use
 from recmodels.tuning.deaths import deaths_counted, is_of_the_machine
 from recmodels.tuning.identity import check_identity, read_identity
 from recmodels.tuning.refusals import search_problems
@@ -87,7 +88,7 @@ def tune(
     study = Study(folder, search.identity(session), bool(session.config["valid_metric_bigger"]), search.prune_after)
     del session  # data and model of a trial take its place
     study.enqueue([search.space.labeled(setting) for setting in search.space.enqueued])
-    with _bar(resolved, study, n_trials) as bar:
+    with errors_in_use(folder / DATABASE), _bar(resolved, study, n_trials) as bar:
         while (claim := _next(study, n_trials, bar, poll_seconds)) is not None:
             with claim.lock:
                 text = _work(search, study, claim, bar, metric_of(resolved))
