@@ -57,8 +57,8 @@ bench-scale: $(READY)  ## seconds and memory of a step on synthetic graphs of gr
 	$(BIN)/python -m benchmarks.scale $(BENCH_ARGS)
 
 tables: $(READY)  ## docs/results/ml-1m.* and gowalla.* from results/; a data set without results is skipped
-	test ! -d results/ml-1m-r3 || $(BIN)/recmodels report results/ml-1m-r3 --name=ml-1m --published=ml-1m --out=docs/results
-	test ! -d results/gowalla || $(BIN)/recmodels report results/gowalla --by=split --published=gowalla --out=docs/results
+	test ! -d results/ml-1m-r3 || $(BIN)/recmodels report results/ml-1m-r3 --name=ml-1m --published=ml-1m --sort=ndcg@10 --out=docs/results
+	test ! -d results/gowalla || $(BIN)/recmodels report results/gowalla --by=split --published=gowalla --sort=ndcg@20 --out=docs/results
 
 clean:  ## remove the environment, caches and build products; runs and data sets stay
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .ruff_cache .pytest_cache

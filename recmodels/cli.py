@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
+from recmodels import __version__
 from recmodels.errors import ParamError, TrainingError, UserError
 from recmodels.typed_values import nearest
 
@@ -28,7 +29,7 @@ usage: recmodels COMMAND ...
   ablate    run the points of a file          recmodels ablate losses --seeds=3
   compact   train with the widths of a search recmodels compact runs/LightGCN-ml-100k-...
 
-recmodels COMMAND --help tells more.
+recmodels COMMAND --help tells more, recmodels --version which one this is.
 """
 
 _TRAIN_USAGE = """\
@@ -45,7 +46,7 @@ usage: python run_recbole.py [--model=NAME] [--dataset=NAME] [--config_files='A.
                         --learning_rate=0.002 --n_layers=2 --ot_weight=0 --epochs=50 --show_progress=False
 
 Layers, later ones win: overall.yaml, component/*.yaml, model/*.yaml, dataset/*.yaml, --config_files, command line.
-Exit codes: 0 done, 1 training failed (see the diagnosis it names), 2 something you can mend.
+Exit codes: 0 done, 1 training failed (see the diagnosis it names), 2 something you can mend, 130 interrupted.
 """
 
 _DEMO_USAGE = """\
@@ -107,6 +108,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_USAGE)
+        return 0
+    if arguments[0] == "--version":
+        print(f"recmodels {__version__}")
         return 0
     name, *rest = arguments
     if name not in _COMMANDS:

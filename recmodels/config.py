@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 COMMAND_LINE, POINT = "command line", ""  # as an origin; of an ablation's point, which its messages name already
+_OUTSIDE = ("model", "dataset", "config_files", "run_dir", "resume")  # words of the command line that no layer holds
 
 
 @dataclass(frozen=True)
@@ -243,7 +244,7 @@ def unknown_key_problems(values: Mapping[str, Any], model: str, models: Mapping[
             problems.append("config_files: a configuration file cannot name further ones; list them all in one place")
         elif key not in own:
             owners = [name for name, params in models.items() if key in set(params.keys())]
-            hint = f"; it belongs to {', '.join(owners)}" if owners else nearest(key, [*own, *REFUSED, "config_files"])
+            hint = f"; it belongs to {', '.join(owners)}" if owners else nearest(key, [*own, *REFUSED, *_OUTSIDE])
             problems.append(f"{key}: unknown key of {model or 'any model'}{hint}")
     return problems
 

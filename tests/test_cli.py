@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import recmodels
 from recmodels import cli
 from recmodels.experiments import run
 from recmodels.experiments.session import resolve_train
@@ -23,6 +24,7 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         ["--learning_rte=0.1"],
         ["learning_rte: unknown key of NCL_OT; did you mean 'learning_rate'?", "(from "],
     ),
+    "mistyped word of the command": (["--modle=NCL"], ["modle: unknown key of NCL_OT; did you mean 'model'?"]),
     "mistyped key of the model": (["--ot_wieght=0.1"], ["ot_wieght: unknown key", "did you mean 'ot_weight'?"]),
     "key of another model": (
         ["--model=LightGCN"],
@@ -192,6 +194,7 @@ def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]
     [
         ([], ["usage: recmodels COMMAND", "train", "evaluate"]),
         (["--help"], ["usage: recmodels COMMAND"]),
+        (["--version"], [f"recmodels {recmodels.__version__}\n"]),
         (["train", "--help"], ["LightGCN, NCL, NCL_OT", "--resume=RUN_DIR", "Exit codes"]),
         (["train", "--epochs=3", "-h"], ["--config_files=FILES"]),
         (["evaluate", "--help"], ["usage: recmodels evaluate RUN_DIR"]),

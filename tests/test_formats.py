@@ -131,9 +131,9 @@ def test_a_random_split_says_only_where_valid_had_pairs_of_test(seen: float, tol
 
 def test_every_split_has_a_table_of_its_own() -> None:
     write_run("runs/a", 0.2)
-    write_run("runs/b", 0.3, result={"split_sha256": "ff" * 32})
+    write_run("runs/b", 0.3, result={"split_sha256": "ff" * 32}, benchmark_filename=["train", "test", "test"])
     text = to_markdown(page(), Path())
-    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == [f"Split {SPLIT}", "Split ffffffffffff"]
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == [f"Split {SPLIT}", "Split ffffffffffff, test-picked"]
     assert to_latex(page()).count(r"\begin{tabular}") == 2
 
 

@@ -495,6 +495,20 @@ def test_adjacency_lists_become_four_files(capsys: pytest.CaptureFixture[str]) -
     ]
 
 
+def test_adjacency_lists_need_no_valid_part(capsys: pytest.CaptureFixture[str]) -> None:
+    write_lists("0 1\n1 2 3\n", "0 2\n")  # nobody has enough pairs to give a tenth
+    assert data("import", "lightgcn", "lg", "--dataset=new", "--valid=0") == 0
+    assert sorted(path.name for path in Path("dataset/new").iterdir()) == ["new.test.inter", "new.train.inter"]
+    assert pairs_of("new", "train") == [("0", "1"), ("1", "2"), ("1", "3")]
+    assert capsys.readouterr().out.splitlines()[-5:] == [
+        "train    3 pairs",
+        "test     1 pairs; 0 users and 0 items of them are not in train",
+        *(f"wrote    dataset/new/new.{part}.inter" for part in ("train", "test")),
+        "next, test-picked: recmodels train --model=LightGCN --dataset=new --data_path=dataset "
+        "'--benchmark_filename=[train,test,test]'",
+    ]
+
+
 def test_a_repeated_item_of_a_list_is_dropped_on_request() -> None:
     write_lists("0 1 2 1\n1 3 4\n", "0 5 5\n")
     assert data("import", "lightgcn", "lg", "--dataset=new", "--valid=0.5", "--duplicates=first") == 0

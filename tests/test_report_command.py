@@ -48,6 +48,16 @@ def test_three_files_are_written_and_the_same_runs_give_the_same_bytes(capsys: p
     assert {path: path.read_bytes() for path in Path("docs/tables").iterdir()} == before
 
 
+def test_others_without_a_figure_that_is_shown_have_no_row() -> None:
+    write_seeds()
+    Path("others.csv").write_text("model,source,recall@10,hit@10\nEASE,web,0.2,\nPop,web,,0.5\n")
+    given = ["runs", "--out=docs", "--published=others.csv", "--metrics=recall@10"]
+    assert cli.main(["report", *given]) == 0
+    text = Path("docs/toy.md").read_text()
+    assert "| EASE |" in text
+    assert "| Pop |" not in text
+
+
 def test_the_command_on_the_page_gives_the_page(capsys: pytest.CaptureFixture[str]) -> None:
     write_seeds()
     assert cli.main(["report", "runs", "--out=docs", "--name=page", "--sort", "recall@10"]) == 0

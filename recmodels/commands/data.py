@@ -104,7 +104,7 @@ def _lightgcn_parser() -> OptionParser:
     )
     parser.add_argument("path", metavar="DIR", help="the folder with train.txt and test.txt")
     _add_target(parser)
-    _add_carving(parser)
+    _add_carving(parser, "; 0: no valid part")
     parser.add_argument(
         "--duplicates", choices=("first",), help="keep one of a user's repeated items (default: refuse)"
     )
@@ -133,9 +133,9 @@ def _add_overwrite(parser: OptionParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
 
 
-def _add_carving(parser: OptionParser) -> None:
-    add = parser.add_argument
-    add("--valid", type=_finite, default=0.1, help="share of each user's train pairs for the valid part (default 0.1)")
+def _add_carving(parser: OptionParser, none: str = "") -> None:
+    add, what = parser.add_argument, f"share of each user's train pairs for the valid part (default 0.1{none})"
+    add("--valid", type=_finite, default=0.1, help=what)
     add("--split_seed", type=_seed, default=2020, help="of the carving (default 2020)")
 
 

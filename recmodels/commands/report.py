@@ -134,7 +134,7 @@ def _page(arguments: Sequence[str], options: argparse.Namespace) -> "Page":
         command=shlex.join(["recmodels", "report", *arguments]),
         tables=tables,
         metrics=metrics,
-        published=others,
+        published=[row for row in others if row.metrics.keys() & set(metrics)],
         against=options.against,
         differences=differences,
         notes=[*skipped, *repeated],

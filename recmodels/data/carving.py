@@ -59,7 +59,8 @@ def carve(train: Table, valid: float, split_seed: int) -> np.ndarray:
     if not chosen.any():
         raise DataError(
             f"{train.path}: got no user with enough train pairs to give {valid:g} of them to the valid part; expected "
-            f"some with {max(2, int(np.ceil(0.5 / valid)))} pairs or more. Raise --valid"
+            f"some with {max(2, int(np.ceil(0.5 / valid)))} pairs or more. Raise --valid; an import with "
+            "--valid=0 makes no valid part"
         )
     return chosen
 

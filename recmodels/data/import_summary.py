@@ -1,7 +1,7 @@
 """What an import says when it is done: what was read, dropped and written, and what to type next."""
 
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,13 @@ from recmodels.layers import load_layer, properties_root
 _PARTS = "--benchmark_filename"
 
 
-def summary(rows: Sequence[tuple[str, str]], files: Sequence[Path], commands: Sequence[str]) -> str:
+def summary(rows: Sequence[tuple[str, str]], files: Sequence[Path], commands: Mapping[str, str]) -> str:
     """The whole text.
 
     Args:
         rows: a word and what it says; empty texts are left out.
         files: what was written.
-        commands: what can be typed next, the first is what most want.
+        commands: what can be typed next, by what it is, the first is what most want.
     """
     told = [*((word, text) for word, text in rows if text), *(("wrote", str(path)) for path in files)]
     return "\n".join([*(f"{word:<9}{text}" for word, text in told), *_labelled(commands)])
@@ -46,14 +46,16 @@ def parts(train: Table, test: Table, chosen: np.ndarray) -> list[tuple[str, str]
     Args:
         train: the whole train part.
         test: the test part.
-        chosen: (E,) which train rows are the valid part.
+        chosen: (E,) which train rows are the valid part; none of them where there is no such part.
     """
+    n_chosen = int(chosen.sum())
+    carved = f"; carved into {len(train) - n_chosen:,} and {n_chosen:,} for valid" if n_chosen else ""
     known = [set(train.frame[field].unique()) for field in (USER, ITEM)]
     unknown = [len(set(test.frame[field].unique()) - ids) for field, ids in zip((USER, ITEM), known, strict=True)]
-    n_without = len(known[0]) - train.frame[USER][chosen].nunique()
+    n_without = len(known[0]) - train.frame[USER][chosen].nunique() if n_chosen else 0
     return [
         ("kept", size(train.frame, test.frame)),
-        ("train", f"{len(train):,} pairs; carved into {int((~chosen).sum()):,} and {int(chosen.sum()):,} for valid"),
+        ("train", f"{len(train):,} pairs{carved}"),
         ("valid", f"{n_without:,} of {len(known[0]):,} users have too few train pairs to give one" * bool(n_without)),
         ("test", f"{len(test):,} pairs; {unknown[0]:,} users and {unknown[1]:,} items of them are not in train"),
     ]
@@ -72,10 +74,11 @@ def train_command(target: Target, fields: Collection[str], *more: str) -> str:
     return shlex.join([*words, *more, *_undone(target.dataset, fields, any(_PARTS in option for option in more))])
 
 
-def fixed_split_commands(target: Target, fields: Collection[str], names: tuple[str, str]) -> list[str]:
-    """Training with selection on the carved valid part, and with selection on test."""
-    splits = [f"[{names[0]},{names[1]},test]", "[train,test,test]"]
-    return [train_command(target, fields, f"{_PARTS}={split}") for split in splits]
+def fixed_split_commands(target: Target, fields: Collection[str], names: Sequence[str]) -> dict[str, str]:
+    """Training with selection on the carved valid part, if there is one, and with selection on test; by what it is."""
+    splits = {"valid-picked": f"[{','.join(names)},test]"} if names else {}
+    splits["test-picked"] = "[train,test,test]"
+    return {label: train_command(target, fields, f"{_PARTS}={split}") for label, split in splits.items()}
 
 
 def _undone(dataset: str, fields: Collection[str], is_split: bool) -> list[str]:
@@ -89,6 +92,7 @@ def _undone(dataset: str, fields: Collection[str], is_split: bool) -> list[str]:
     return [option for option, is_needed in absent.items() if is_needed]
 
 
-def _labelled(commands: Sequence[str]) -> list[str]:
-    labels = ["next"] if len(commands) == 1 else ["next, valid-picked", "or, test-picked"]
-    return [f"{label}: {command}" for label, command in zip(labels, commands, strict=True)]
+def _labelled(commands: Mapping[str, str]) -> list[str]:
+    words = ["next", *["or"] * (len(commands) - 1)]
+    named = zip(words, commands.items(), strict=True)
+    return [f"{word}{f', {label}' if label else ''}: {command}" for word, (label, command) in named]

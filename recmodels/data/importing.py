@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from recmodels.data.adjacency_lists import read_adjacency_lists
 from recmodels.data.atomic_writing import RATING, Target, table, write_dataset
 from recmodels.data.carving import carve, part_names
@@ -54,7 +56,7 @@ def import_ratings(
         ("kept", f"{n_repeats:,} further rows that repeat a pair" * (n_repeats > 0)),
     ]
     return summary(
-        rows, files, [train_command(target, kept.frame.columns.tolist(), *["--repeatable=true"] * (n_repeats > 0))]
+        rows, files, {"": train_command(target, kept.frame.columns.tolist(), *["--repeatable=true"] * (n_repeats > 0))}
     )
 
 
@@ -67,12 +69,13 @@ def _threshold(before: Table, after: Table, min_rating: float | None) -> str:
 def import_lightgcn(
     folder: Path, target: Target, valid: float = 0.1, split_seed: int = 2020, duplicates: str | None = None
 ) -> str:
-    """Writes train, test, and train carved into two, from LightGCN's `train.txt` and `test.txt`.
+    """Writes train and test, and train carved into two, from LightGCN's `train.txt` and `test.txt`.
 
     Args:
         folder: holds both files.
         target: where the data set is written.
-        valid: share of each user's train pairs that becomes the valid part; see `recmodels.data.carving`.
+        valid: share of each user's train pairs that becomes the valid part; see `recmodels.data.carving`. 0: there is
+            none, and train is not carved.
         split_seed: of the carving.
         duplicates: `first` keeps one of the repeated items of a user within a file; None refuses them.
 
@@ -83,7 +86,7 @@ def import_lightgcn(
         DataError: a file is absent or malformed, a pair occurs twice, or the data set exists.
         ParamError: the share is not between 0 and 1.
     """
-    names = part_names(valid)
+    names = part_names(valid) if valid else ()
     target.check(["train", "test", *names])
     if not folder.is_dir():
         got = "a file" if folder.exists() else "no such folder"
@@ -91,8 +94,9 @@ def import_lightgcn(
     lists = [read_adjacency_lists(folder / f"{part}.txt") for part in ("train", "test")]
     train, test = (without_duplicates(part.table, duplicates, "keep one: --duplicates=first") for part in lists)
     check_disjoint(train, test)
-    chosen = carve(train, valid, split_seed)
-    frames = {"train": train.frame, "test": test.frame, names[0]: train.frame[~chosen], names[1]: train.frame[chosen]}
+    chosen = carve(train, valid, split_seed) if names else np.zeros(len(train), bool)
+    carved = (train.frame[~chosen], train.frame[chosen])
+    frames = {"train": train.frame, "test": test.frame, **dict(zip(names, carved, strict=False))}
     files = write_dataset(target, {name: table(frame) for name, frame in frames.items()})
     n_read = [len(part.table) for part in lists]
     rows = [

@@ -13,20 +13,20 @@ def protocol(run: Run) -> str:
     how = f"{json.dumps(given.get('split'))}, order {given.get('order')}, group_by {given.get('group_by')}"
     if parts:
         how = f"fixed [{', '.join(parts)}]"
-    told = [how, *_picked(run, bool(parts)), *["repeatable true"] * bool(config.get("repeatable"))]
-    picked = f"mode {given.get('mode')}, best epoch by valid {config.get('valid_metric')}"
-    return f"split_seed {config.get('split_seed')}, {', '.join(told)}, {picked}"
+    told = [how, *picked(run), *["repeatable true"] * bool(config.get("repeatable"))]
+    best = f"mode {given.get('mode')}, best epoch by valid {config.get('valid_metric')}"
+    return f"split_seed {config.get('split_seed')}, {', '.join(told)}, {best}"
 
 
-def _picked(run: Run, is_fixed: bool) -> list[str]:
+def picked(run: Run) -> list[str]:
     """Whether the epoch was picked on test, by what was in both parts; a random split says so only where it was."""
-    seen = run.result.get("test_seen_in_valid")
+    seen, parts = run.result.get("test_seen_in_valid"), run.config.get("benchmark_filename")
     if seen is None:  # a run from before this was stored: files under two names are taken for two
-        _, valid, test = run.config.get("benchmark_filename") or ("train", "valid", "test")
+        _, valid, test = parts or ("train", "valid", "test")
         seen = float(valid == test)
     if 0 < seen < 1:
         return [f"{100 * seen:.3g} % of the test pairs in valid"]
-    return ["test-picked"] if seen else ["valid-picked"] * is_fixed
+    return ["test-picked"] if seen else ["valid-picked"] * bool(parts)
 
 
 def hardware_text(run: Run) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 from recmodels.data.evaluation import is_smaller_better
 from recmodels.experiments.folder import CONFIG
 from recmodels.reporting.comparison import Comparison
-from recmodels.reporting.conditions import distinct, hardware_text, protocol, versions_text
+from recmodels.reporting.conditions import distinct, hardware_text, picked, protocol, versions_text
 from recmodels.reporting.finished import Run
 from recmodels.reporting.notation import (
     DECIMALS,
@@ -93,7 +93,8 @@ def to_markdown(page: Page, folder: Path) -> str:
     """The page, with links from `folder` to the configurations."""
     parts = [f"# {page.title}", "\n".join(_facts(page)), f"```bash\n{page.command}\n```"]
     for table in page.tables:
-        parts += [f"## Split {table.split_sha256[:12]}"] if len(page.tables) > 1 else []
+        label = ", ".join([table.split_sha256[:12], *distinct(text for run in _runs(table) for text in picked(run))])
+        parts += [f"## Split {label}"] if len(page.tables) > 1 else []
         parts.append(markdown_table(_frame(page, table, _MARKDOWN, lambda row: _links(row, folder))))
         differences = page.differences.get(table.split_sha256)
         if differences:
