@@ -16,6 +16,8 @@ P = TypeVar("P", bound="Params")
 LARGEST_RATE = 1e30
 # Below it similarities over the temperature soon leave float32, and the temperature itself can be 0 there.
 SMALLEST_TEMPERATURE = 1e-6
+# Above it nothing is left of a difference between scores, and products with it soon leave float32.
+LARGEST_TEMPERATURE = 1e6
 
 _BOUNDS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
     "ge": (operator.ge, ">="),
@@ -121,6 +123,15 @@ class Params:
 
     def problems(self) -> list[str]:
         """Hook: checks that need more than one value or look into a mapping; each message begins with its key."""
+        return []
+
+    def limit_problems(self, n_users: int, n_items: int) -> list[str]:
+        """Hook: what data of this size do not allow; each message begins with its key.
+
+        Args:
+            n_users: with the padding row.
+            n_items: with the padding row.
+        """
         return []
 
     def remarks(self, n_epochs: int) -> list[str]:

@@ -21,7 +21,7 @@ from recmodels.config import Resolved
 from recmodels.errors import DataError, ParamError, UserError
 from recmodels.experiments import run
 from recmodels.experiments.folder import CONFIG, RESULT
-from recmodels.experiments.session import NO_NUMBER, prepare, resolve_run, resolve_train, split_fingerprint
+from recmodels.experiments.session import NO_NUMBER, load_splits, prepare, resolve_run, resolve_train
 from recmodels.files import write_text
 from recmodels.plain_yaml import dump_yaml
 from recmodels.streams import stream_seed
@@ -110,7 +110,8 @@ def test_a_key_depends_on_what_decides_a_number_and_on_nothing_else(
 
 def test_the_fingerprint_is_that_of_the_runs_and_another_seed_does_not_move_it(tmp_path: Path) -> None:
     resolved = resolve_train(options(tmp_path, model="EASE", reg_weight=1.0, guard_nonfinite="raise"))
-    assert split_fingerprint(resolved) == split_fingerprint(resolved.with_seed(7)) == prepare(resolved).splits.sha256
+    one, other = load_splits(resolved), load_splits(resolved.with_seed(7))
+    assert one.sha256 == other.sha256 == prepare(resolved).splits.sha256
     assert resolved.with_seed(7) == resolve_train({**resolved.values, "model": "EASE", "dataset": "planted", "seed": 7})
 
 
@@ -214,6 +215,15 @@ def test_a_full_disk_stops_everything_and_leaves_the_run_to_the_next_command(tmp
     assert work(plan, runner)[0].endswith("3 to do")
     assert folders == [found.folder_name for found in plan.runs]
     assert [trial.number for trial in GridStudy(plan).finished()] == [0, 1, 2]
+
+
+def test_a_point_that_the_data_are_too_small_for_is_refused_before_the_first_run(tmp_path: Path) -> None:
+    text = "points:\n  plain: {}\n  slk: {rec_loss: slk, slk_k: 500}\n  filter: {model: GFCF, ideal_rank: 500}\n"
+    with pytest.raises(ParamError) as caught:
+        make(tmp_path, text)
+    found = str(caught.value)
+    assert "point slk: slk_k: got 500; expected at most 80" in found
+    assert "point filter: ideal_rank: got 500, expected at most 60" in found
 
 
 def test_a_full_database_stops_everything_and_leaves_the_run_to_the_next_command(tmp_path: Path) -> None:

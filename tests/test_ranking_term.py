@@ -18,7 +18,7 @@ from recmodels.losses import uniformity
 from recmodels.models import MODELS
 from recmodels.models.ranking_term import LOSSES, RankingParams
 from recmodels.objectives import BilateralRanking, RankingObjective, TopKSoftmaxRanking
-from recmodels.params import SMALLEST_TEMPERATURE
+from recmodels.params import LARGEST_TEMPERATURE, SMALLEST_TEMPERATURE
 from tests.runs import options
 from tests.worlds import session, triples
 
@@ -105,7 +105,7 @@ def test_slk_asks_for_no_more_items_than_there_are(tmp_path: Path) -> None:
     n_items = session(tmp_path, model="LightGCN", rec_loss="slk", slk_k=80).splits.dataset.item_num - 1
     assert n_items == 80
     with pytest.raises(
-        ParamError, match="^slk_k: got 81; expected at most 80, the number of items that are left after"
+        ParamError, match="^configuration: slk_k: got 81; expected at most 80, the number of items that are left after"
     ):
         run.train(resolve_train(options(tmp_path, model="LightGCN", rec_loss="slk", slk_k=81)), "run")
     assert not Path("run").exists()
@@ -113,11 +113,25 @@ def test_slk_asks_for_no_more_items_than_there_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_no_temperature_is_smaller_than_the_smallest(model: str) -> None:
+def test_no_temperature_is_smaller_than_the_smallest_or_larger_than_the_largest(model: str) -> None:
     is_one = re.compile(r"(.*_)?(temp|temperature|tau)(_end)?|(bsl|slk)_ratio").fullmatch
     temperatures = [entry.metadata["bounds"] for entry in fields(MODELS[model].Params) if is_one(entry.name)]
     assert len(temperatures) >= 6
     assert all(bounds["ge"] >= SMALLEST_TEMPERATURE for bounds in temperatures)
+    assert all(bounds["le"] <= LARGEST_TEMPERATURE for bounds in temperatures)
+
+
+@pytest.mark.parametrize("key", ["rec_temperature", "bsl_ratio"])
+def test_the_largest_temperature_trains(key: str, tmp_path: Path) -> None:
+    of = session(tmp_path, model="LightGCN", rec_loss="bsl", **{key: LARGEST_TEMPERATURE})
+    of.model.on_epoch_start(0)
+    of.model.weighted_sum(of.model.terms(of.model.batch(triples(of)))).backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in of.model.parameters())
+
+
+def test_a_schedule_that_nothing_reads_needs_no_end(tmp_path: Path) -> None:
+    unread = {"rec_loss": "directau", "rec_temperature_epochs": 2}
+    assert resolve_train(options(tmp_path, model="LightGCN", **unread)).params.rec_temperature_end is None
 
 
 def test_the_largest_exponent_leaves_importances_of_any_users_in_float32() -> None:

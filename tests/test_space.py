@@ -273,6 +273,26 @@ def test_enqueue_must_be_a_list_of_settings() -> None:
     assert problems("n_layers: [1, 2]\nenqueue: {n_layers: 1}\n") == [expected]
 
 
+def test_no_mistake_hides_another_one() -> None:
+    text = """\
+learning_rate: {low: 1e-2, high: 1e-4, stap: 3, log: maybe}
+n_layers: [1, 2]
+epochs: 5.5
+enqueue: [{n_layers: 9, reg: 3}, {}, 3]
+"""
+    known = "low, high, log, step"
+    assert problems(text, {"epochs": 1}) == [
+        f"learning_rate: unknown field 'stap', expected {known}; did you mean 'step'?",
+        "learning_rate: log expected true or false, got 'maybe' (str)",
+        "learning_rate: low must be below high, got low 0.01 and high 0.0001",
+        "epochs: expected a whole number, got 5.5 (float)",
+        "enqueue, setting 1: n_layers: must be one of 1, 2, got 9",
+        "enqueue, setting 1: reg: is not searched",
+        "enqueue, setting 2: is empty; leave it out",
+        "enqueue, setting 3: expected keys with values such as {learning_rate: 0.001}, got 3",
+    ]
+
+
 def test_mappings_of_a_choice_merge_over_the_shipped_ones() -> None:
     space = load("train_neg_sample_args: [{sample_num: 1}, {sample_num: 2}]\n")
     assert space.searched["train_neg_sample_args"] == Choices(({"sample_num": 1}, {"sample_num": 2}))

@@ -16,7 +16,7 @@ from recmodels.training.checkpoint import previous
 from recmodels.tuning import trial as trials_of
 from recmodels.tuning import tune as tuning
 from recmodels.tuning.deaths import BEGUN, MOST_DEATHS, DeathsError, deaths_counted
-from recmodels.tuning.space import Choices, Space
+from recmodels.tuning.space import Choices, Range, Space
 from recmodels.tuning.study import FOUND, Study
 from recmodels.tuning.trial import Watcher, run_trial
 from tests.runs import files_of
@@ -101,6 +101,17 @@ def test_what_no_trial_can_help_ends_the_study_and_leaves_the_trial_to_the_next_
             with pytest.raises(type(error), match=str(error.args[-1])):
                 work(tmp_path, 1)
     assert [trial.state for trial in work(tmp_path, 1)] == [TrialState.COMPLETE]
+
+
+@pytest.mark.parametrize("enqueued", [(), ({"rec_loss": "slk", "slk_k": 500},)])
+def test_what_the_data_are_too_small_for_is_refused_before_the_first_trial(
+    tmp_path: Path, enqueued: tuple[dict[str, Any], ...]
+) -> None:
+    searched = {"rec_loss": Choices(("bpr", "slk")), "slk_k": Range(5, 40 if enqueued else 1000)}
+    got = 500 if enqueued else 1000
+    with pytest.raises(ParamError, match=f"^space: slk_k: got {got}; expected at most 80"):
+        work(tmp_path, 1, Space(searched, {}, enqueued))
+    assert not (tmp_path / "study").exists()
 
 
 def test_a_refusal_that_the_first_point_of_the_space_has_too_ends_the_study(

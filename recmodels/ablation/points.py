@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import recmodels
 from recmodels.config import Resolved
 from recmodels.experiments.run import stored_result
-from recmodels.experiments.session import identity_of, split_fingerprint
+from recmodels.experiments.session import identity_of, load_splits, size_of
 from recmodels.params import nearest, raise_all
 from recmodels.reporting.finished import Run, read_runs
 
@@ -161,10 +161,12 @@ def make_plan(name: str, points: Sequence[Point]) -> Plan:
         points: at least one, all on the same data and split.
 
     Raises:
-        UserError: the data set is absent or malformed, or a list of topk is longer than the items.
+        UserError: the data set is absent or malformed, or too small for topk or a value of a point.
     """
     first = points[0].resolved
-    split_sha256 = split_fingerprint(first)
+    splits = load_splits(first)
+    raise_all(name, _limit_problems(points, *size_of(splits)))
+    split_sha256 = splits.sha256
     ordered = sorted(
         ((place, point, seed) for point in points for place, seed in enumerate(point.seeds)), key=lambda entry: entry[0]
     )
@@ -174,6 +176,15 @@ def make_plan(name: str, points: Sequence[Point]) -> Plan:
     runs = [_compact_run(run, compacts[run.point], by_place) if run.point in compacts else run for run in runs]
     folder = Path(first.run.runs_dir) / f"{name}-{first.dataset}"
     return Plan(folder, tuple(points), tuple(runs), split_sha256, first.run.valid_metric.lower())
+
+
+def _limit_problems(points: Sequence[Point], n_users: int, n_items: int) -> list[str]:
+    """What data of this size do not allow."""
+    return [
+        f"point {point.name}: {text}"
+        for point in points
+        for text in point.resolved.params.limit_problems(n_users, n_items)
+    ]
 
 
 def _run(point: Point, seed: int, split_sha256: str) -> PointRun:

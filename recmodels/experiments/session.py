@@ -123,8 +123,8 @@ def prepare(resolved: Resolved) -> Session:
     """Loads and splits the data and builds the untrained model; writes nothing.
 
     Raises:
-        ParamError: the GPU that was asked for does not exist, a list of topk is longer than the items, no objective
-            has a weight, or a guard is set that the model's training does not know.
+        ParamError: the GPU that was asked for does not exist, a list of topk is longer than the items, the data are too
+            small for a value, no objective has a weight, or a guard is set that the model's training does not know.
         DataError: the data set is absent or malformed.
     """
     raise_all("configuration", training_problems(resolved))
@@ -156,13 +156,18 @@ def check_steps(session: Session) -> None:
         )
 
 
-def split_fingerprint(resolved: Resolved) -> str:
-    """`Splits.sha256` of a configuration; loads and splits the data and builds no model.
+def size_of(splits: Splits) -> tuple[int, int]:
+    """Users and items, with their padding rows."""
+    return splits.dataset.user_num, splits.dataset.item_num
+
+
+def load_splits(resolved: Resolved) -> Splits:
+    """The data of a configuration, loaded and split; builds no model.
 
     Raises:
-        UserError: as `prepare`, as far as data and lists are concerned.
+        UserError: as `prepare`, as far as the data and what their size allows are concerned.
     """
-    return _load(resolved)[2].sha256
+    return _load(resolved)[2]
 
 
 def _load(resolved: Resolved) -> tuple[Any, RecboleConfig, Splits]:
@@ -175,6 +180,7 @@ def _load(resolved: Resolved) -> tuple[Any, RecboleConfig, Splits]:
     config = RecboleConfig(recbole_values(name, told) if is_baseline else told, model_class, device)
     splits = split(config, load_dataset(config), run.split_seed)
     check_topk(run.topk, splits.dataset.item_num)
+    raise_all("configuration", resolved.params.limit_problems(*size_of(splits)))
     return model_class, config, splits
 
 

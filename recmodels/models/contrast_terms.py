@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from recmodels.models.lightgcn import LightGCN
 from recmodels.objectives import CANDIDATES, REDUCTIONS, ContrastForm
-from recmodels.params import SMALLEST_TEMPERATURE, param
+from recmodels.params import LARGEST_TEMPERATURE, SMALLEST_TEMPERATURE, param
 from recmodels.views import PropagationView
 
 
@@ -37,7 +37,7 @@ class ContrastParams(LightGCN.Params):
 class NoiseParams(ContrastParams):
     """Also the keys of noise on the hops."""
 
-    temperature: float = param(ge=SMALLEST_TEMPERATURE)
+    temperature: float = param(ge=SMALLEST_TEMPERATURE, le=LARGEST_TEMPERATURE)
     eps: float = param(ge=0)
     readout_ego: bool = param()
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from recmodels.graph import BipartiteGraph
 from recmodels.objectives import Distillation, Teacher
-from recmodels.params import SMALLEST_TEMPERATURE, Params, param
+from recmodels.params import LARGEST_TEMPERATURE, SMALLEST_TEMPERATURE, Params, param
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class DistillationParams(Params):
     distill_weight: float = param(ge=0)
     distill_penalty: float = param(ge=1e-3)  # below, rounding decides whether the regression has a solution
     distill_user_exponent: float = param(ge=0, le=4)
-    distill_temperature: float = param(ge=SMALLEST_TEMPERATURE)
+    distill_temperature: float = param(ge=SMALLEST_TEMPERATURE, le=LARGEST_TEMPERATURE)
     distill_top: int | None = param(ge=1, optional=True)
 
     def inert_keys(self) -> set[str]:

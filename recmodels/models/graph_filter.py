@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from recmodels.errors import ParamError
 from recmodels.filters import ItemGraph, chebyshev_filter, degree_scales, ideal_pass, plateau_coefficients
 from recmodels.graph import BipartiteGraph, incoming_edges
 from recmodels.models.base import GeneralRecommender, InputType
@@ -22,6 +21,16 @@ class IdealPassParams(Params):
     ideal_rank: int = param(ge=1)
     ideal_weight: float = param(ge=0)
 
+    def limit_problems(self, n_users: int, n_items: int) -> list[str]:
+        """Also: the singular vectors are not fewer than users and items."""
+        found, limit = super().limit_problems(n_users, n_items), min(n_users, n_items)
+        if self.ideal_rank >= limit:
+            found.append(
+                f"ideal_rank: got {self.ideal_rank}, expected at most {limit - 1}: fewer than users ({n_users}) and "
+                f"items ({n_items}), padding included"
+            )
+        return found
+
 
 class GraphFilter(GeneralRecommender):
     """Scores are a user's interactions, filtered on the item graph; only singular vectors are computed and kept.
@@ -31,10 +40,7 @@ class GraphFilter(GeneralRecommender):
 
     Args:
         config: RecBole's config, read through `Params` and for its field names, device and seed.
-        dataset: RecBole's training part.
-
-    Raises:
-        ParamError: `ideal_rank` is not below the numbers of users and items.
+        dataset: RecBole's training part; `Params.limit_problems` says whether it is large enough.
     """
 
     input_type = InputType.PAIRWISE
@@ -49,7 +55,6 @@ class GraphFilter(GeneralRecommender):
         users, items = dataset.inter_feat[self.USER_ID], dataset.inter_feat[self.ITEM_ID]
         self.graph = BipartiteGraph.from_interactions(users, items, self.n_users, self.n_items)
         self.params: Any = self.Params.from_mapping({key: config[key] for key in set(self.Params.keys())})
-        self._check_rank()
         self.items = ItemGraph(self.graph)
         self.register_buffer("basis", torch.zeros(self.n_items, self.params.ideal_rank))
         for name, scale in zip(("before", "after"), degree_scales(self.graph, self.degree_power), strict=True):
@@ -93,14 +98,6 @@ class GraphFilter(GeneralRecommender):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{key}={value}' for key, value in self.params.as_values().items())})"
-
-    def _check_rank(self) -> None:
-        limit = min(self.n_users, self.n_items)
-        if self.params.ideal_rank >= limit:
-            raise ParamError(
-                f"ideal_rank: got {self.params.ideal_rank}, expected at most {limit - 1}: fewer than users "
-                f"({self.n_users}) and items ({self.n_items}), padding included"
-            )
 
 
 class GFCF(GraphFilter):

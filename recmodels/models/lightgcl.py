@@ -8,7 +8,7 @@ from recmodels.models.base import Parts
 from recmodels.models.contrast_terms import ContrastParams
 from recmodels.models.lightgcn import LightGCN
 from recmodels.objectives import LowRankContrast
-from recmodels.params import SMALLEST_TEMPERATURE, param
+from recmodels.params import LARGEST_TEMPERATURE, SMALLEST_TEMPERATURE, param
 from recmodels.perturbed_views import DroppedView, LowRankView
 
 
@@ -32,7 +32,7 @@ class LightGCL(LightGCN):
 
         of_contrast: ClassVar[frozenset[str]] = frozenset(("q", "temp"))  # dropout is the encoder's
 
-        temp: float = param(ge=SMALLEST_TEMPERATURE)
+        temp: float = param(ge=SMALLEST_TEMPERATURE, le=LARGEST_TEMPERATURE)
         dropout: float = param(ge=0, lt=1)
         q: int = param(ge=1)
 

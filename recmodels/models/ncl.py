@@ -6,7 +6,7 @@ from recmodels.graph import BipartiteGraph
 from recmodels.models.base import Parts
 from recmodels.models.lightgcn import LightGCN
 from recmodels.objectives import PrototypeContrast, StructureContrast
-from recmodels.params import SMALLEST_TEMPERATURE, param
+from recmodels.params import LARGEST_TEMPERATURE, SMALLEST_TEMPERATURE, param
 from recmodels.views import PropagationView
 
 
@@ -23,7 +23,7 @@ class NCL(LightGCN):
     class Params(LightGCN.Params):
         """Keys of `properties/model/NCL.yaml`."""
 
-        ssl_temp: float = param(ge=SMALLEST_TEMPERATURE)
+        ssl_temp: float = param(ge=SMALLEST_TEMPERATURE, le=LARGEST_TEMPERATURE)
         ssl_reg: float = param(ge=0)
         hyper_layers: int = param(ge=1)
         alpha: float = param(ge=0)

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from recmodels.errors import ParamError
 from recmodels.graph import BipartiteGraph
 from recmodels.models.distillation_term import DistillationParams
 from recmodels.objectives import (
@@ -15,7 +14,7 @@ from recmodels.objectives import (
     SoftmaxRanking,
     TopKSoftmaxRanking,
 )
-from recmodels.params import SMALLEST_TEMPERATURE, param
+from recmodels.params import LARGEST_TEMPERATURE, SMALLEST_TEMPERATURE, param
 from recmodels.scoring import SIMILARITIES, Scorer, Temperature
 
 _OF_TEMPERATURE = {"rec_temperature", "rec_temperature_end", "rec_temperature_epochs"}
@@ -35,15 +34,15 @@ class RankingParams(DistillationParams):
     rec_loss: str = param(choices=("bpr", "softmax", "sampled_softmax", "bsl", "slk", "directau"))
     bpr_weight: float = param(ge=0)
     rec_similarity: str = param(choices=tuple(SIMILARITIES))
-    rec_temperature: float = param(ge=SMALLEST_TEMPERATURE)
-    rec_temperature_end: float | None = param(ge=SMALLEST_TEMPERATURE, optional=True)
+    rec_temperature: float = param(ge=SMALLEST_TEMPERATURE, le=LARGEST_TEMPERATURE)
+    rec_temperature_end: float | None = param(ge=SMALLEST_TEMPERATURE, le=LARGEST_TEMPERATURE, optional=True)
     rec_temperature_epochs: int = param(ge=0)
     rec_temperature_learned: bool = param()
     rec_item_bias: bool = param()
     rec_user_exponent: float = param(ge=0, le=4)  # n^-4 is within float32 for any n
-    bsl_ratio: float = param(ge=SMALLEST_TEMPERATURE)
+    bsl_ratio: float = param(ge=SMALLEST_TEMPERATURE, le=LARGEST_TEMPERATURE)
     slk_k: int = param(ge=1)
-    slk_ratio: float = param(ge=SMALLEST_TEMPERATURE)
+    slk_ratio: float = param(ge=SMALLEST_TEMPERATURE, le=LARGEST_TEMPERATURE)
     directau_gamma: float = param(ge=0)
 
     def inert_keys(self) -> set[str]:
@@ -63,6 +62,16 @@ class RankingParams(DistillationParams):
         """Whether a term reads the scores; otherwise they only rank items, which no temperature changes."""
         return self.distill_weight > 0 or (self.bpr_weight > 0 and self.rec_loss != "directau")
 
+    def limit_problems(self, n_users: int, n_items: int) -> list[str]:
+        """Also: the best k of SL@K are more than there are items."""
+        found = super().limit_problems(n_users, n_items)
+        if self.bpr_weight and self.rec_loss == "slk" and self.slk_k >= n_items:
+            found.append(
+                f"slk_k: got {self.slk_k}; expected at most {n_items - 1}, the number of items that are left after "
+                "filtering"
+            )
+        return found
+
     def problems(self) -> list[str]:
         """Checks that need more than one value."""
         found = super().problems()
@@ -71,7 +80,7 @@ class RankingParams(DistillationParams):
                 f"rec_temperature_epochs: a learned temperature has no schedule, got {self.rec_temperature_epochs}; "
                 "choose 0, or rec_temperature_learned: false"
             )
-        if self.rec_temperature_epochs and self.rec_temperature_end is None:
+        if self.learns_scores and self.rec_temperature_epochs and self.rec_temperature_end is None:
             found.append(
                 f"rec_temperature_end: no value, expected a number >= {SMALLEST_TEMPERATURE:g}, because "
                 f"rec_temperature_epochs is {self.rec_temperature_epochs}; give it, or rec_temperature_epochs: 0"
@@ -96,16 +105,7 @@ LOSSES: dict[str, Callable[[RankingParams, BipartiteGraph], Objective]] = {
 
 
 def ranking(p: RankingParams, graph: BipartiteGraph) -> Objective:
-    """The ranking objective that the parameters describe.
-
-    Raises:
-        ParamError: the best k of SL@K are more than there are items.
-    """
-    if p.bpr_weight and p.rec_loss == "slk" and p.slk_k >= graph.n_items:
-        raise ParamError(
-            f"slk_k: got {p.slk_k}; expected at most {graph.n_items - 1}, the number of items that are left after "
-            "filtering"
-        )
+    """The ranking objective that the parameters describe."""
     return LOSSES[p.rec_loss](p, graph)
 
 

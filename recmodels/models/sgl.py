@@ -8,7 +8,7 @@ from recmodels.models.base import Parts
 from recmodels.models.contrast_terms import ContrastParams
 from recmodels.models.lightgcn import LightGCN
 from recmodels.objectives import ViewContrast
-from recmodels.params import SMALLEST_TEMPERATURE, param
+from recmodels.params import LARGEST_TEMPERATURE, SMALLEST_TEMPERATURE, param
 from recmodels.perturbed_views import DroppedView
 
 DROPS = {"ED": "edge", "ND": "node", "RW": "walk"}
@@ -33,7 +33,7 @@ class SGL(LightGCN):
 
         type: str = param(choices=tuple(DROPS))
         drop_ratio: float = param(ge=0, lt=1)
-        ssl_tau: float = param(ge=SMALLEST_TEMPERATURE)
+        ssl_tau: float = param(ge=SMALLEST_TEMPERATURE, le=LARGEST_TEMPERATURE)
 
         def inert_keys(self) -> set[str]:
             """Also: what is dropped where nothing is."""

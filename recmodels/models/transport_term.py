@@ -13,7 +13,7 @@ from recmodels.losses import distance_bce, distance_infonce
 from recmodels.node_views import node_view, view_problem
 from recmodels.objectives import DistanceContrast, SubgraphTransport
 from recmodels.objectives.subgraph_transport import Sampler
-from recmodels.params import SMALLEST_TEMPERATURE, Params, param
+from recmodels.params import LARGEST_TEMPERATURE, SMALLEST_TEMPERATURE, Params, param
 from recmodels.records import Subgraphs
 from recmodels.sampling import (
     BfsSampler,
@@ -64,7 +64,7 @@ class TransportParams(Params):
     ot_view_b: str = param()
     ot_noise: float = param(gt=0)
     ot_cost: str = param(choices=("cosine", "exp_cosine", "exp_cosine_shifted"))
-    ot_cost_temperature: float = param(ge=0.02)  # below, exp(1 / t) outgrows what stands for no mass
+    ot_cost_temperature: float = param(ge=0.02, le=LARGEST_TEMPERATURE)  # below, e^(1/t) outgrows "no mass"
     ot_normalize: bool = param()
     ot_threshold: float = param(ge=0, lt=1)
     ot_threshold_scope: str = param(choices=("problem", "batch", "none"))
@@ -77,8 +77,8 @@ class TransportParams(Params):
     ot_gw_plan: str = param(choices=("gw", "wasserstein"))
     ot_plan_grad: str = param(choices=("envelope", "unroll"))
     ot_loss: str = param(choices=tuple(LOSSES))
-    ot_temperature: float = param(ge=SMALLEST_TEMPERATURE)
-    ot_gw_temperature: float = param(ge=SMALLEST_TEMPERATURE)
+    ot_temperature: float = param(ge=SMALLEST_TEMPERATURE, le=LARGEST_TEMPERATURE)
+    ot_gw_temperature: float = param(ge=SMALLEST_TEMPERATURE, le=LARGEST_TEMPERATURE)
     ot_negatives: list[str] = param(choices=ENDS)
     ot_negatives_per_center: int | str = param(ge=1, choices=("all",))
     ot_starts_at: int = param(ge=0)

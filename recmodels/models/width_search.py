@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from recmodels.graph import BipartiteGraph
-from recmodels.params import LARGEST_RATE, SMALLEST_TEMPERATURE, Params, param
+from recmodels.params import LARGEST_RATE, LARGEST_TEMPERATURE, SMALLEST_TEMPERATURE, Params, param
 from recmodels.tables.candidates import Candidates
 from recmodels.tables.frequency import all_most_frequent_first
 from recmodels.tables.gates import Decay
@@ -33,8 +33,8 @@ class SearchParams(Params):
     adae_holdout: float = param(gt=0, lt=1)
     adae_unrolled: bool = param()
     adae_gates: str = param(choices=("soft", "hard", "none"))
-    adae_temperature: float = param(ge=SMALLEST_TEMPERATURE)
-    adae_temperature_end: float = param(ge=SMALLEST_TEMPERATURE)
+    adae_temperature: float = param(ge=SMALLEST_TEMPERATURE, le=LARGEST_TEMPERATURE)
+    adae_temperature_end: float = param(ge=SMALLEST_TEMPERATURE, le=LARGEST_TEMPERATURE)
     adae_random: float = param(ge=0, le=1)
     adae_random_end: float = param(ge=0, le=1)
     adae_decay: float = param(ge=0)

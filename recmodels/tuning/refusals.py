@@ -1,9 +1,11 @@
-"""What a search refuses about a configuration, told without data."""
+"""What a search refuses about a configuration, told before the first trial."""
 
 import shlex
+from itertools import combinations, product
 
-from recmodels.config import Resolved
-from recmodels.experiments.session import training_problems
+from recmodels.config import Resolved, changed
+from recmodels.experiments.session import PARAMS, training_problems
+from recmodels.tuning.space import Space
 
 
 def search_problems(resolved: Resolved) -> list[str]:
@@ -21,3 +23,25 @@ def _selection_on_test(resolved: Resolved) -> list[str]:
         f"benchmark_filename: got [{', '.join(parts)}], so the best values would be picked on the test part, which a "
         f"search never looks at; make a valid part out of train, and give the files that this names: {carve}"
     ]
+
+
+def size_problems(space: Space, base: Resolved, n_users: int, n_items: int) -> list[str]:
+    """What data of this size do not allow at a corner of the space, two corners together, or a setting tried first.
+
+    Args:
+        space: whose corners `training_problems` allows.
+        base: the configuration without the space.
+        n_users: with the padding row.
+        n_items: with the padding row.
+    """
+    probes = [
+        dict(zip(keys, values, strict=True))
+        for n_keys in (1, 2)
+        for keys in combinations(space.searched, n_keys)
+        for values in product(*(space.searched[key].corners() for key in keys))
+    ]
+    found = list[str]()
+    for probe in [*probes, *space.enqueued]:
+        resolved, _ = changed(base, {**space.first(), **probe}, PARAMS)
+        found += [] if resolved is None else resolved.params.limit_problems(n_users, n_items)
+    return list(dict.fromkeys(found))

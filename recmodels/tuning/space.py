@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from recmodels.params import nearest
 
@@ -156,8 +156,11 @@ def read_part(value: Any) -> tuple[Choices | Range | None, list[str]]:
         The part, None where there is nothing to check any further; the problems.
     """
     if isinstance(value, dict):
-        found = _field_problems(value)
-        return (None, found) if found else (Range(**value), _order_problems(Range(**value)))
+        found, (low, high, step) = _field_problems(value), (value.get(name) for name in ("low", "high", "step"))
+        if not (_is_number(low) and _is_number(high) and (step is None or _is_number(step))):
+            return None, found
+        part = Range(low, high, log=value.get("log") is True, step=step)
+        return (None if found else part), [*found, *_order_problems(part)]
     if not value:
         return None, ["no choices; write at least two values, or one without brackets to fix it"]
     first = [choice for place, choice in enumerate(value) if choice not in value[:place]]
@@ -171,7 +174,7 @@ def _field_problems(given: Mapping[str, Any]) -> list[str]:
     found = [f"unknown field {name!r}, expected {', '.join(_FIELDS)}{nearest(name, _FIELDS)}" for name in unknown]
     numbers = {name: given[name] for name in ("low", "high", "step") if given.get(name) is not None}
     found += [f"no field {name!r}; a range needs low and high" for name in ("low", "high") if name not in numbers]
-    wrong = [name for name, value in numbers.items() if isinstance(value, bool) or not isinstance(value, (int, float))]
+    wrong = [name for name, value in numbers.items() if not isinstance(value, (int, float)) or isinstance(value, bool)]
     found += [f"{name} expected a number, got {numbers[name]!r} ({type(numbers[name]).__name__})" for name in wrong]
     numbers = {name: value for name, value in numbers.items() if name not in wrong}
     found += [
@@ -181,6 +184,11 @@ def _field_problems(given: Mapping[str, Any]) -> list[str]:
     if not isinstance(log, bool):
         found.append(f"log expected true or false, got {log!r} ({type(log).__name__})")
     return found
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value can be compared with others."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and not _is_endless(value)
 
 
 def _is_endless(number: float) -> bool:

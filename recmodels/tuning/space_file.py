@@ -61,6 +61,7 @@ def load_space(path: str, base: Resolved, given: Mapping[str, Any]) -> Space:
     wrong_keys = {key: list(_key_problems(key, values[key], base.model, given)) for key in values}
     problems = [text for found in wrong_keys.values() for text in found]
     space, found = _parts({key: value for key, value in values.items() if not wrong_keys[key]}, base.model)
+    found += _hidden_problems(space, base, given)
     space = replace(space, fixed={key: value for key, value in space.fixed.items() if key not in given})
     settings, wrong = _settings(enqueued, space, values)
     problems += found
@@ -134,11 +135,14 @@ def _settings(enqueued: Any, space: Space, values: Mapping[str, Any]) -> tuple[t
     """The settings to try first, and everything wrong with them."""
     if enqueued is None:
         return (), []
-    if not isinstance(enqueued, list) or not all(isinstance(setting, dict) for setting in enqueued):
+    if not isinstance(enqueued, list):
         return (), [f"{ENQUEUE}: expected a list of settings such as [{{learning_rate: 0.001}}], got {enqueued!r}"]
     problems = []
     for place, setting in enumerate(enqueued, start=1):
         where = f"{ENQUEUE}, setting {place}"
+        if not isinstance(setting, dict):
+            problems.append(f"{where}: expected keys with values such as {{learning_rate: 0.001}}, got {setting!r}")
+            continue
         if not setting or setting in enqueued[: place - 1]:
             problems.append(f"{where}: {'is there twice' if setting else 'is empty'}; leave it out")
         for key, value in setting.items():
@@ -154,6 +158,17 @@ def _setting_problems(key: str, value: Any, space: Space, values: Mapping[str, A
         yield f"is not searched{nearest(key, [name for name in values if _is_searched(values[name])])}"
     elif key in space.searched and (text := space.searched[key].problem(value)):
         yield text
+
+
+def _hidden_problems(space: Space, base: Resolved, given: Mapping[str, Any]) -> list[str]:
+    """What is wrong with fixed values themselves that the command line takes the place of."""
+    hidden = {key: value for key, value in space.fixed.items() if key in given}
+    return [
+        text
+        for key, value in hidden.items()
+        for text in _refusals(base, Space({}, {}), {key: value})
+        if text.startswith(f"{key}:")
+    ]
 
 
 def _value_problems(space: Space, base: Resolved) -> Iterator[str]:

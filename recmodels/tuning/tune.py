@@ -14,12 +14,12 @@ from tqdm import tqdm
 from recmodels.config import Resolved
 from recmodels.errors import CheckpointError, ParamError, UserError
 from recmodels.experiments.report import versions
-from recmodels.experiments.session import Session, check_steps, prepare, resolve_train
+from recmodels.experiments.session import Session, check_steps, prepare, resolve_train, size_of
 from recmodels.params import raise_all
 from recmodels.tuning.database import DATABASE, errors_in_use
 from recmodels.tuning.deaths import deaths_counted, is_of_the_machine
 from recmodels.tuning.identity import check_identity, read_identity
-from recmodels.tuning.refusals import search_problems
+from recmodels.tuning.refusals import search_problems, size_problems
 from recmodels.tuning.report import describe_trial
 from recmodels.tuning.space import Space
 from recmodels.tuning.study import FOUND, Claim, Study, code_fingerprint
@@ -84,6 +84,7 @@ def tune(
     raise_all("configuration", search_problems(resolved))
     session = prepare(resolved)
     check_steps(session)
+    raise_all("space", size_problems(search.space, resolved, *size_of(session.splits)))
     folder = folder or Path(resolved.run.runs_dir) / f"tune-{resolved.model}-{resolved.dataset}"
     study = Study(folder, search.identity(session), bool(session.config["valid_metric_bigger"]), search.prune_after)
     del session  # data and model of a trial take its place
