@@ -81,8 +81,8 @@ class Remedies(NamedTuple):
     folder: str = "choose a folder you may write, with --run_dir or --runs_dir"
     disk: str = "free disk space, then --resume=RUN_DIR continues"
     memory: str = (
-        "train_batch_size, eval_batch_bytes, embedding_size or ot_centers; a teacher (distill_weight) and EASE, ADMMSLIM and "
-        "SLIMElastic need matrices of items x items, which only fewer items make smaller (item_inter_num_interval)"
+        "train_batch_size, eval_batch_bytes, embedding_size or ot_centers; a teacher (distill_weight), EASE, ADMMSLIM "
+        "and SLIMElastic need matrices of items x items, which only fewer items make smaller (item_inter_num_interval)"
     )
     interrupted: str = "interrupted; --resume=RUN_DIR continues after the last finished epoch"
 

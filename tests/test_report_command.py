@@ -1,5 +1,6 @@
 """`recmodels report` as a user types it: files all at once, one message for a mistake, pages that are up to date."""
 
+import json
 import shlex
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from recmodels import cli
 from recmodels.commands import report
 from recmodels.experiments import run
-from recmodels.experiments.session import resolve_train
+from recmodels.experiments.session import resolve_train, values_sha256
 from recmodels.plain_yaml import dump_yaml, load_yaml
 from recmodels.reporting import finished
 from recmodels.tuning import study
@@ -46,6 +47,26 @@ def test_three_files_are_written_and_the_same_runs_give_the_same_bytes(capsys: p
     assert sorted(path.name for path in before) == ["toy.csv", "toy.md", "toy.tex"]
     assert cli.main(command) == 0
     assert {path: path.read_bytes() for path in Path("docs/tables").iterdir()} == before
+
+
+def test_a_configuration_that_was_edited_after_the_run_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run.train(resolve_train(options(tmp_path, model="LightGCN", n_layers=2)), "runs/one")
+    config = folder / "config.yaml"
+    whole = config.read_text()
+    config.write_text(whole.replace(f"data_path: {tmp_path}", "data_path: /elsewhere"))
+    assert config.read_text() != whole
+    assert cli.main(["report", "runs"]) == 0  # which decides no number
+    assert cli.main(["report", "--keep", "runs", "--under=kept", "--name=one"]) == 0
+    assert cli.main(["report", "kept"]) == 0
+    config.write_text(whole.replace("n_layers: 2", "n_layers: 3"))
+    capsys.readouterr()
+    for more in ([], ["--keep", "--under=kept", "--name=other"]):
+        assert cli.main(["report", "runs", *more]) == 2
+        expected = f"error: {config}: was edited after the run, so result.json is of other values; put it back\n"
+        assert capsys.readouterr().err == expected
+    assert not Path("kept/other").exists()
 
 
 def test_others_without_a_figure_that_is_shown_have_no_row() -> None:
@@ -174,6 +195,8 @@ def test_a_run_from_before_a_key_that_it_does_not_read_is_of_the_same_row(capsys
     older = {key: value for key, value in values.items() if not key.startswith(("table", "adae_", "slk_"))}
     assert len(older) < len(values) - 20
     config.write_text(dump_yaml(older), encoding="utf-8")
+    result = json.loads(Path("runs/1/result.json").read_text())
+    Path("runs/1/result.json").write_text(json.dumps(result | {"config_sha256": values_sha256(older)}))
     capsys.readouterr()
     assert cli.main(["report", "runs"]) == 0
     (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| LightGCN")]

@@ -24,8 +24,9 @@ from recmodels.training import checkpoint
 from tests.runs import CHECKOUT, MEASURED, arguments, files_of, options, python, same_state
 
 KEYS = [
-    "model", "dataset", "seed", "split_seed", "split_sha256", "test_seen_in_valid", "best_epoch", "epochs_run",
-    "best_valid", "test", "seconds_per_epoch", "peak_rss_mb", "n_parameters", "n_stored", "hardware", "versions",
+    "model", "dataset", "seed", "split_seed", "config_sha256", "split_sha256", "test_seen_in_valid", "best_epoch",
+    "epochs_run", "best_valid", "test", "seconds_per_epoch", "peak_rss_mb", "n_parameters", "n_stored", "hardware",
+    "versions",
 ]  # fmt: skip
 FILES = {
     "config.yaml", "log.txt", "result.json", "test_users.npz", "test_frequency.npz", "curves.csv", "curves.png",

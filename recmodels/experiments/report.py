@@ -13,11 +13,12 @@ import psutil
 import recmodels
 from recmodels.data.evaluation import ItemHits
 from recmodels.data.split import raw_items, raw_users, seen_in_valid
-from recmodels.experiments.folder import FREQUENCY, USERS
+from recmodels.experiments.folder import CONFIG, FREQUENCY, USERS
 from recmodels.experiments.hardware import hardware
-from recmodels.experiments.session import Session
+from recmodels.experiments.session import Session, values_sha256
 from recmodels.experiments.unread import is_fitted
 from recmodels.models import GraphRecommender
+from recmodels.plain_yaml import load_yaml
 from recmodels.tables import Table
 from recmodels.training.closed_form import PlainTrainer
 from recmodels.training.curves import Curves
@@ -80,16 +81,18 @@ def describe_overflow(session: Session, part: str) -> str:
 
 
 def result(
-    session: Session, trainer: Trainer | PlainTrainer, best: dict[str, Any], test: dict[str, float]
+    session: Session, trainer: Trainer | PlainTrainer, best: dict[str, Any], test: dict[str, float], folder: Path
 ) -> dict[str, Any]:
-    """The content of `result.json`; metrics are not rounded."""
+    """The content of `result.json` of a run folder; metrics are not rounded."""
     resolved = session.resolved
     seconds = _seconds(trainer)
+    config = load_yaml((folder / CONFIG).read_text(encoding="utf-8"), CONFIG)
     return {
         "model": resolved.model,
         "dataset": resolved.dataset,
         "seed": resolved.run.seed,
         "split_seed": resolved.run.split_seed,
+        "config_sha256": values_sha256(config),
         "split_sha256": session.splits.sha256,
         "test_seen_in_valid": seen_in_valid(session.splits),
         "best_epoch": best["epoch"],

@@ -194,7 +194,7 @@ def _run(
             raise TrainingError(describe_overflow(session, "test"))
         write_arrays(folder / USERS, test_users(session, trainer.recorder.per_user))
         write_arrays(folder / FREQUENCY, test_frequency(session, hits))
-        found = result(session, trainer, best, test) | made_from(folder)
+        found = result(session, trainer, best, test, folder) | made_from(folder)
         write_text(folder / RESULT, json.dumps(found, indent=2) + "\n")
         logger.info(describe_test(session, test, best["epoch"], folder))
     return folder

@@ -95,6 +95,12 @@ def deciding_values(resolved: Resolved) -> dict[str, Any]:
     return _plain(resolved, resolved.values.keys() - NO_NUMBER - unread_keys(resolved))
 
 
+def values_sha256(config: Mapping[str, Any]) -> str:
+    """SHA-256 of the content of a `config.yaml`, without what decides no number: another one was edited."""
+    kept = {key: value for key, value in config.items() if key not in NO_NUMBER}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
 def _plain(resolved: Resolved, keys: Set[str]) -> dict[str, Any]:
     """Values as they are stored."""
     values = {key: _short(value) for key, value in resolved.values.items() if key in keys}

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, get_args, get_origin
 from recmodels.config import read_layers
 from recmodels.errors import CheckpointError
 from recmodels.experiments.folder import CONFIG, RESULT, STUDY, TRIALS
-from recmodels.experiments.session import NO_NUMBER, PARAMS
+from recmodels.experiments.session import NO_NUMBER, PARAMS, values_sha256
 from recmodels.experiments.unread import unread_by_fits, unread_keys
 from recmodels.layers import Layer
 from recmodels.plain_yaml import load_yaml
@@ -31,6 +31,7 @@ _REQUIRED: dict[str, Any] = {
     "test": dict[str, float],
 }
 _OPTIONAL: dict[str, Any] = {
+    "config_sha256": str,
     "test_seen_in_valid": float,
     "best_epoch": int | None,
     "epochs_run": int | None,
@@ -192,6 +193,8 @@ def _contradictions(run: Run) -> list[str]:
         if run.result.get(key) != run.config.get(key):
             got, expected = run.config.get(key), run.result.get(key)
             problems.append(f"{run.folder / CONFIG}: {key}: got {got!r}, expected {expected!r} as in {RESULT}")
+    if not problems and run.result.get("config_sha256", found := values_sha256(run.config)) != found:
+        problems.append(f"{run.folder / CONFIG}: was edited after the run, so {RESULT} is of other values; put it back")
     return problems
 
 
