@@ -299,6 +299,13 @@ def test_mappings_of_a_choice_merge_over_the_shipped_ones() -> None:
     assert space.labeled({"train_neg_sample_args": {"sample_num": 2}}) == {"train_neg_sample_args": '{"sample_num": 2}'}
 
 
+def test_a_space_knows_how_many_settings_it_has() -> None:
+    finite = {"a": Choices(("x", "y")), "b": Range(1, 7, step=2), "c": Range(0.0, 0.3, step=0.1), "d": Range(1, 3)}
+    assert [part.size for part in finite.values()] == [2, 4, 4, 3]
+    assert Space(finite, {}).size == 96
+    assert Space(finite | {"e": Range(1e-3, 0.1, log=True)}, {}).size is None
+
+
 def test_suggestions_are_values_of_the_space_and_enqueued_ones_are_kept() -> None:
     space = load(GOOD + "train_neg_sample_args: [{sample_num: 1}, {sample_num: 2}]\n")
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))

@@ -13,10 +13,12 @@ from recmodels.experiments.folder import CONFIG
 from recmodels.files import write_text
 from recmodels.tuning import tune as tuning
 from recmodels.tuning.report import write_report
+from recmodels.tuning.space import Choices, Space
 from recmodels.tuning.study import Study, load
 from recmodels.tuning.trial import Watcher
+from recmodels.tuning.tune import tune
 from tests.runs import files_of
-from tests.studies import full_databases, work
+from tests.studies import full_databases, search, work
 
 IDENTITY: dict[str, Any] = {CONFIG: {"seed": 1}}
 
@@ -73,6 +75,13 @@ def test_a_database_that_cannot_grow_is_one_line_and_the_trial_is_taken_up_again
     assert str(caught.value) == f"{tmp_path / 'study' / 'study.db'}: database or disk is full; {remedy}"
     assert [trial.state.name for trial in load(tmp_path / "study").get_trials()] == ["FAIL", "RUNNING"]
     assert [trial.state.name for trial in work(tmp_path, 2)] == ["FAIL", "FAIL"]
+
+
+def test_more_trials_than_settings_are_told(tmp_path: Path) -> None:
+    of, told = search(tmp_path, Space({"n_layers": Choices((1, 2))}, {})), list[str]()
+    tune(of, tmp_path / "study", 3, told.append)
+    assert told[0] == "the space has 2 settings, so some of 3 trials repeat others, with equal results"
+    assert len(told) == 4
 
 
 def test_trials_whose_database_is_gone_are_not_taken_for_those_of_a_new_one(tmp_path: Path) -> None:

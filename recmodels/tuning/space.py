@@ -44,6 +44,11 @@ class Choices:
             value, [choice for choice in self.values if isinstance(choice, str)]
         )
 
+    @property
+    def size(self) -> int:
+        """How many values there are."""
+        return len(self.values)
+
     def corners(self) -> tuple[Any, ...]:
         """The values that stand for all in checks."""
         return self.values
@@ -73,6 +78,12 @@ class Range:
     def is_whole(self) -> bool:
         """Whether only whole numbers are meant."""
         return isinstance(self.low, int)
+
+    @property
+    def size(self) -> int | None:
+        """How many values there are; None where every number between the bounds is one."""
+        step = self.step or (1 if self.is_whole else None)
+        return None if step is None else round((self.high - self.low) / step) + 1
 
     def suggest(self, trial: "optuna.Trial", key: str) -> Any:
         """The number that the trial's sampler, or its enqueued setting, chooses."""
@@ -127,6 +138,12 @@ class Space:
     searched: dict[str, Choices | Range]
     fixed: dict[str, Any]
     enqueued: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def size(self) -> int | None:
+        """How many different settings there are; None where a key has endlessly many values."""
+        sizes = [part.size for part in self.searched.values()]
+        return None if None in sizes else math.prod(size for size in sizes if size is not None)
 
     def suggest(self, trial: "optuna.Trial") -> dict[str, Any]:
         """A trial's value of every searched key."""

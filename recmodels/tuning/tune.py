@@ -88,6 +88,8 @@ def tune(
     folder = folder or Path(resolved.run.runs_dir) / f"tune-{resolved.model}-{resolved.dataset}"
     study = Study(folder, search.identity(session), bool(session.config["valid_metric_bigger"]), search.prune_after)
     del session  # data and model of a trial take its place
+    if (n_settings := search.space.size) is not None and n_settings < n_trials:
+        say(f"the space has {n_settings} settings, so some of {n_trials} trials repeat others, with equal results")
     study.enqueue([search.space.labeled(setting) for setting in search.space.enqueued])
     with errors_in_use(folder / DATABASE), _bar(resolved, study, n_trials) as bar:
         while (claim := _next(study, n_trials, bar, poll_seconds)) is not None:
