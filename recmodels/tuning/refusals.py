@@ -1,7 +1,6 @@
 """What a search refuses about a configuration, told before the first trial."""
 
 import shlex
-from itertools import combinations, product
 
 from recmodels.config import Resolved, changed
 from recmodels.experiments.session import PARAMS, training_problems
@@ -34,14 +33,8 @@ def size_problems(space: Space, base: Resolved, n_users: int, n_items: int) -> l
         n_users: with the padding row.
         n_items: with the padding row.
     """
-    probes = [
-        dict(zip(keys, values, strict=True))
-        for n_keys in (1, 2)
-        for keys in combinations(space.searched, n_keys)
-        for values in product(*(space.searched[key].corners() for key in keys))
-    ]
     found = list[str]()
-    for probe in [*probes, *space.enqueued]:
+    for probe in [*space.corners(1), *space.corners(2), *space.enqueued]:
         resolved, _ = changed(base, {**space.first(), **probe}, PARAMS)
         found += [] if resolved is None else resolved.params.limit_problems(n_users, n_items)
     return list(dict.fromkeys(found))

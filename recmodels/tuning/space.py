@@ -2,9 +2,10 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import combinations, product
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from recmodels.params import nearest
@@ -156,6 +157,12 @@ class Space:
     def first(self) -> dict[str, Any]:
         """A point of the space: of every key the first corner."""
         return {**self.fixed, **{key: part.corners()[0] for key, part in self.searched.items()}}
+
+    def corners(self, n_keys: int) -> Iterator[dict[str, Any]]:
+        """Every way to put that many of the searched keys at one of their corners, as these keys alone."""
+        for keys in combinations(self.searched, n_keys):
+            for values in product(*(self.searched[key].corners() for key in keys)):
+                yield dict(zip(keys, values, strict=True))
 
     def as_values(self) -> dict[str, Any]:
         """Plain data, as in the space file."""

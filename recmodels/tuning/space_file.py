@@ -174,20 +174,18 @@ def _hidden_problems(space: Space, base: Resolved, given: Mapping[str, Any]) -> 
 def _value_problems(space: Space, base: Resolved) -> Iterator[str]:
     """What the model, its training and a search say against the corners of the space, one key at a time."""
     yield from _refusals(base, space, {})
-    for key, part in space.searched.items():
-        for value in part.corners():
-            yield from _refusals(base, space, {key: value})
+    for corner in space.corners(1):
+        yield from _refusals(base, space, corner)
 
 
 def _joint_problems(space: Space, base: Resolved) -> Iterator[str]:
     """What they say against two corners together, and against a setting that is tried first."""
     told = set[str]()
-    for (one, part), (other, second) in combinations(space.searched.items(), 2):
-        for value in part.corners():
-            for with_value in second.corners():
-                found = _refusals(base, space, {one: value, other: with_value})
-                told |= set(found)
-                yield from (f"{one} {value!r} together with {other} {with_value!r}: {text}" for text in found)
+    for corner in space.corners(2):
+        found = _refusals(base, space, corner)
+        told |= set(found)
+        where = " together with ".join(f"{key} {value!r}" for key, value in corner.items())
+        yield from (f"{where}: {text}" for text in found)
     for place, setting in enumerate(space.enqueued, start=1):
         yield from (f"{ENQUEUE}, setting {place}: {t}" for t in _refusals(base, space, setting) if t not in told)
 
