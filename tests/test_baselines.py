@@ -25,7 +25,7 @@ from recmodels.training import checkpoint
 from recmodels.training.arrays import from_plain, to_plain
 from recmodels.training.baseline_bounds import BOUNDS
 from recmodels.training.baselines import BASELINES, FITTED, TRAINED, FittedAtOnce
-from recmodels.training.closed_form import PlainTrainer
+from recmodels.training.plain_trainer import PlainTrainer
 from tests.runs import MEASURED, files_of, options, python
 from tests.worlds import scores, session
 

@@ -19,7 +19,8 @@ from recmodels.filters import plateau
 from recmodels.layers import load_layer, properties_root
 from recmodels.models import FILTERS, GFCF, ChebyCF, GraphFilter
 from recmodels.models.graph_filter import IdealPassParams
-from recmodels.training.closed_form import ClosedFormTrainer, SaveBest
+from recmodels.training.closed_form import ClosedFormTrainer
+from recmodels.training.plain_trainer import SaveBest
 from tests.runs import MEASURED, files_of, options, same_state
 from tests.worlds import groups, scores, session, top1_in_group, unseen, write_groups
 

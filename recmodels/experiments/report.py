@@ -20,8 +20,8 @@ from recmodels.experiments.unread import is_fitted
 from recmodels.models import GraphRecommender
 from recmodels.plain_yaml import load_yaml
 from recmodels.tables import Table
-from recmodels.training.closed_form import PlainTrainer
 from recmodels.training.curves import Curves
+from recmodels.training.plain_trainer import PlainTrainer
 from recmodels.training.trainer import Trainer
 
 try:

@@ -13,10 +13,11 @@ from recmodels.training.averaging import WeightAverage
 from recmodels.training.baselines import baseline_trainer
 from recmodels.training.bilevel import Bilevel
 from recmodels.training.callbacks import Callback
-from recmodels.training.closed_form import ClosedFormTrainer, PlainTrainer, SaveBest
+from recmodels.training.closed_form import ClosedFormTrainer
 from recmodels.training.curves import Curves
 from recmodels.training.early_stop import EarlyStop
 from recmodels.training.guards import NonFiniteGuard
+from recmodels.training.plain_trainer import PlainTrainer, SaveBest
 from recmodels.training.progress import Progress
 from recmodels.training.saving import Saving
 from recmodels.training.stall import StallGuard

@@ -24,8 +24,8 @@ from recmodels.training.arrays import from_plain, to_plain
 from recmodels.training.baseline_bounds import BOUNDS, check_columns
 from recmodels.training.baseline_unread import ReadParams
 from recmodels.training.callbacks import Callback
-from recmodels.training.closed_form import PlainTrainer
 from recmodels.training.early_stop import EarlyStop
+from recmodels.training.plain_trainer import PlainTrainer
 
 # Models that RecBole fits in their constructor, on the CPU: the parameter it makes up for its optimizer, and what
 # scores need and no state dict holds.
