@@ -82,6 +82,17 @@ def test_a_missing_data_set_is_named_with_the_nearest_that_exists(root: Path) ->
         load_dataset(make_config(root, dataset="empty"))
 
 
+def test_a_fixed_split_without_its_option_is_answered_with_the_option(root: Path) -> None:
+    for part in ("train90", "valid10", "test"):
+        write(root, atomic(PAIRS), f"toy.{part}.inter")
+    with pytest.raises(
+        DataError, match="no file .*toy.inter; in that folder is a fixed split with the parts"
+    ) as caught:
+        load_dataset(make_config(root))
+    assert "test, train90, valid10: name three of them" in str(caught.value)
+    assert str(caught.value).endswith("'--benchmark_filename=[train90,valid10,test]'")
+
+
 def test_a_field_that_load_col_asks_for_must_be_in_the_file(root: Path) -> None:
     write(root, atomic(PAIRS))
     with pytest.raises(DataError, match="no field 'rating'"):

@@ -45,7 +45,7 @@ def cells(markdown: str, column: str) -> list[str]:
 def test_the_best_is_bold_the_second_underlined_and_equal_figures_alike() -> None:
     write_rows(a=0.2, b=0.30001, c=0.3, d=0.25, e=0.1)
     assert cells(to_markdown(page(), Path()), "R@10") == [".2000", "**.3000**", "**.3000**", "<u>.2500</u>", ".1000"]
-    latex = to_latex(page())
+    latex = to_latex(page(), Path())
     assert latex.count(r"\textbf{.3000}") == 2
     assert latex.count(r"\underline{.2500}") == 1
 
@@ -134,14 +134,14 @@ def test_every_split_has_a_table_of_its_own() -> None:
     write_run("runs/b", 0.3, result={"split_sha256": "ff" * 32}, benchmark_filename=["train", "test", "test"])
     text = to_markdown(page(), Path())
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == [f"Split {SPLIT}", "Split ffffffffffff, test-picked"]
-    assert to_latex(page()).count(r"\begin{tabular}") == 2
+    assert to_latex(page(), Path()).count(r"\begin{tabular}") == 2
 
 
 def test_the_csv_holds_unrounded_figures_for_programs() -> None:
     recalls = {1: 0.2 + 1e-9, 2: 0.3}
     for seed, recall in recalls.items():
         write_run(f"runs/{seed}", recall, seed=seed)
-    frame = pd.read_csv(io.StringIO(to_csv(page(published=OTHERS))), dtype={"seeds": str})
+    frame = pd.read_csv(io.StringIO(to_csv(page(published=OTHERS), Path())), dtype={"seeds": str})
     assert frame["model"].tolist() == ["NCL", "EASE"]
     assert frame["source"].tolist() == ["here", "Steck, 2019"]
     assert frame["seeds"][0] == "1 2"
@@ -150,10 +150,20 @@ def test_the_csv_holds_unrounded_figures_for_programs() -> None:
     assert (frame["n_parameters"][0], frame["split_sha256"][0]) == (618816, SPLIT * 5)
 
 
+def test_csv_and_latex_name_the_configuration_of_every_run() -> None:
+    for seed in (1, 2):
+        write_run(f"runs/a b/{seed}", 0.2, seed=seed)
+    paths = ["../runs/a%20b/1/config.yaml", "../runs/a%20b/2/config.yaml"]
+    frame = pd.read_csv(io.StringIO(to_csv(page(published=OTHERS), Path("tables"))))
+    assert frame["configs"][0].split() == paths
+    assert frame["configs"].isna().tolist() == [False, True]
+    assert f"% NCL: {' '.join(paths)}" in to_latex(page(), Path("tables")).splitlines()
+
+
 def test_costs_are_medians_over_the_seeds_and_not_over_the_distinct_values() -> None:
     for seed, epochs in enumerate((70, 70, 55)):
         write_run(f"runs/{seed}", 0.2, result={"epochs_run": epochs, "seconds_per_epoch": epochs / 10}, seed=seed)
-    frame = pd.read_csv(io.StringIO(to_csv(page())))
+    frame = pd.read_csv(io.StringIO(to_csv(page(), Path())))
     assert (frame["epochs_run"][0], frame["seconds_per_epoch"][0]) == (70, 7)
     text = to_markdown(page(), Path())
     assert (cells(text, "epochs"), cells(text, "s/epoch"), cells(text, "parameters")) == (
@@ -165,14 +175,14 @@ def test_costs_are_medians_over_the_seeds_and_not_over_the_distinct_values() -> 
 
 def test_latex_uses_booktabs_escapes_text_and_closes_what_it_opens() -> None:
     write_rows(**{"NCL_OT & 5% {x} \\ ~ ^ # $": 0.2, "b": 0.3})
-    text = to_latex(page(published=OTHERS))
+    text = to_latex(page(published=OTHERS), Path())
     assert r"NCL\_OT \& 5\% \{x\} \textbackslash{} \textasciitilde{} \textasciicircum{} \# \$" in text
     assert r"n\_layers 0" in text
     assert [text.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
     body = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
-    columns = re.search(r"\\begin\{tabular\}\{([lr]+)\}", text)
+    columns = re.search(r"\\begin\{tabular\}\{l(p\{0\.4\\linewidth\})([lr]+)\}", text)
     assert columns is not None
-    assert {len(re.split(r"(?<!\\)&", line)) for line in body} == {len(columns[1])}
+    assert {len(re.split(r"(?<!\\)&", line)) for line in body} == {2 + len(columns[2])}
     assert len(body) == 3
     assert all(line.endswith(r"\\") for line in body)
     assert text.isascii()
@@ -189,10 +199,10 @@ def test_a_backslash_is_escaped_lest_it_escapes_the_escape_of_a_pipe() -> None:
 
 def test_latex_with_letters_beyond_latin_says_that_pdflatex_does_not_know_them() -> None:
     write_rows(**{"naïve → x ≥ 2": 0.2, "b": 0.3})
-    assert r"naïve $\rightarrow$ x $\geq$ 2" in to_latex(page())
-    assert "pdflatex" not in to_latex(page())
+    assert r"naïve $\rightarrow$ x $\geq$ 2" in to_latex(page(), Path())
+    assert "pdflatex" not in to_latex(page(), Path())
     write_run("runs/c", 0.1, result={"row": "漢 α"}, n_layers=9)
-    lines = to_latex(page()).splitlines()
+    lines = to_latex(page(), Path()).splitlines()
     assert lines[:2] == [
         f"% {COMMAND}",
         "% for xelatex or lualatex and a font that has them, because pdflatex lacks α (U+03B1), 漢 (U+6F22)",

@@ -77,6 +77,12 @@ FORMATS: dict[str, tuple[bytes, list[str], str]] = {
         ["--no_header"],
         f"{PAIR}user\titem\nu1\ti1\n",
     ),
+    "blanks beside separators": (
+        b"user, item, rating\n0, 4, 3\n0,5 ,2.0\n 1,4 , 3\n",
+        [],
+        f"{RATED}0\t4\t3\n0\t5\t2.0\n1\t4\t3\n",
+    ),
+    "header with hyphens": (b"User-ID;ISBN;Book-Rating\nu;0034\x58;5\n", [], f"{RATED}u\t0034X\t5\n"),
     "threshold": (
         b"1,2,3\n1,3,2.99\n2,2,4\n",
         ["--min_rating=3"],
@@ -141,6 +147,14 @@ BAD: dict[str, tuple[bytes, list[str], list[str]]] = {
     "column twice": (GOOD, ["--columns=user,item,item"], ["columns: got 'item' twice in"]),
     "no item column": (GOOD, ["--columns=user,rating"], ["columns: got 'user,rating'; expected both user and item"]),
     "too many names": (GOOD, ["--columns=user,item,-,-,-"], ["columns: got 5 names", "expected at most 4, as in the"]),
+    "repeated but for blanks": (b"0,4,3\n0, 4,5\n", [], ["r, line 2: got user '0' and item '4' again, after line 1"]),
+    "blank id": (b"1,2\n  ,3\n", [], ["r, line 2: got user_id ''; expected a name without tabs"]),
+    "columns that the file has": (b"who,what,n\n1,2,3\n", [], ["no column of users", "e.g. --columns=user,item,-\n"]),
+    "decimal commas": (
+        b"user;item;rating\n1;2;3,5\n",
+        [],
+        ["r, line 2: got rating '3,5'; expected a number with a decimal point, 3.5. Replace the decimal commas"],
+    ),
     "rating in words": (b"1,2,3\n1,3,good\n", [], ["r, line 2: got rating 'good'; expected a finite number"]),
     "infinite rating": (b"1,2,3\n1,3,inf\n", [], ["r, line 2: got rating 'inf'; expected a finite number"]),
     "header taken for a rating": (b"user,item,rating\n1,3,4\n", ["--no_header"], ["line 1", "add --header"]),

@@ -293,6 +293,14 @@ enqueue: [{n_layers: 9, reg: 3}, {}, 3]
     ]
 
 
+def test_a_key_that_is_given_too_hides_nothing_of_its_range() -> None:
+    text = "learning_rate: {low: 1e-4, high: 1e-2, log: true}\nepochs: {low: 10, high: 5}"
+    assert problems(text, {"epochs": 3}) == [
+        "epochs: searched here and given on the command line as 3; keep one",
+        "epochs: low must be below high, got low 10 and high 5",
+    ]
+
+
 def test_mappings_of_a_choice_merge_over_the_shipped_ones() -> None:
     space = load("train_neg_sample_args: [{sample_num: 1}, {sample_num: 2}]\n")
     assert space.searched["train_neg_sample_args"] == Choices(({"sample_num": 1}, {"sample_num": 2}))

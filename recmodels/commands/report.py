@@ -103,8 +103,8 @@ def files(arguments: Sequence[str]) -> dict[Path, str]:
     page, folder = _page(arguments, options), Path(options.out)
     texts = {
         ".md": formats.to_markdown(page, folder),
-        ".csv": formats.to_csv(page),
-        ".tex": formats.to_latex(page),
+        ".csv": formats.to_csv(page, folder),
+        ".tex": formats.to_latex(page, folder),
     }
     return {folder / f"{page.title}{suffix}": text for suffix, text in texts.items()}
 

@@ -92,6 +92,13 @@ def _file_names(dataset: str, benchmark_filename: Sequence[str] | None) -> list[
 
 
 def _missing(folder: Path, dataset: str, got: str) -> str:
+    parts = [file.name.removeprefix(f"{dataset}.") for file in sorted(folder.glob(f"{dataset}.*.inter"))]
+    if parts:
+        suffixes = ", ".join(part.removesuffix(".inter") for part in parts)
+        return (
+            f"data set {dataset!r}: {got}; in that folder is a fixed split with the parts {suffixes}: name three of "
+            f"them as train, valid and test, e.g. {_benchmark_example(suffixes.split(', '))}"
+        )
     known = available_datasets(folder.parent)
     others = [name for name in known if name != dataset]
     return (
@@ -99,6 +106,13 @@ def _missing(folder: Path, dataset: str, got: str) -> str:
         f"In {folder.parent}: {nearest(dataset, others)} "
         "Put the atomic files there (https://recbole.io/dataset_list.html) or set data_path and dataset"
     )
+
+
+def _benchmark_example(suffixes: Sequence[str]) -> str:
+    """An option to type: parts whose names say what they are, the first one where none does."""
+    roles = ("train", "valid", "test")
+    parts = [next((name for name in suffixes if name.startswith(role)), suffixes[0]) for role in roles]
+    return f"'--benchmark_filename=[{','.join(parts)}]'"
 
 
 def _check_header(path: Path, fields: Sequence[str], separator: str, encoding: str) -> int:

@@ -1,5 +1,6 @@
 """Tables of interactions with their line numbers, and the checks of what was read."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from io import StringIO
@@ -51,7 +52,8 @@ def check_table(table: Table) -> None:
     """
     check_ids(table, "if all columns look shifted, set --separator or --columns")
     if RATING in table.frame:
-        _raise_first(table, RATING, ~np.isfinite(rating_values(table.frame[RATING])), _NUMBER_RULE)
+        is_bad = ~np.isfinite(rating_values(table.frame[RATING]))
+        _raise_first(table, RATING, is_bad, _rating_rule(table.frame[RATING], is_bad))
     if TIMESTAMP in table.frame:
         column = table.frame[TIMESTAMP]
         if column.dtype.kind not in "iuf":
@@ -154,6 +156,14 @@ def _raise_first(table: Table, field: str, is_bad: np.ndarray, expected: str) ->
         row = int(is_bad.argmax())
         value = str(table.frame[field].iloc[row])
         raise DataError(f"{table.path}, line {table.lines[row]}: got {field} {value!r}; expected {expected}")
+
+
+def _rating_rule(ratings: pd.Series, is_bad: np.ndarray) -> str:
+    """What is expected in place of the first bad rating; a decimal comma alone is told as such."""
+    value = str(ratings.iloc[int(is_bad.argmax())])
+    if re.fullmatch(r"[+-]?\d+,\d+", value):
+        return f"a number with a decimal point, {value.replace(',', '.')}. Replace the decimal commas in the file"
+    return _NUMBER_RULE
 
 
 _ID_RULE = (

@@ -25,7 +25,7 @@ def read_ratings(path: Path, layout: Layout) -> Table:
         layout: how it is laid out.
 
     Returns:
-        Its rows with the fields of the layout, ratings and ids as written.
+        Its rows with the fields of the layout, ratings and ids as written but for blanks around them.
 
     Raises:
         DataError: a byte is damaged, a line has another number of columns than the layout, an id cannot be in an atomic
@@ -116,7 +116,10 @@ def _count(line: str, separator: str) -> int | None:
 
 
 def _parse(text: str, layout: Layout) -> pd.DataFrame:
-    """The fields of whole lines; ids and ratings as categories of strings, timestamps as numbers if they are."""
+    """The fields of whole lines; ids and ratings as categories of strings, timestamps as numbers if they are.
+
+    Blanks beside a separator belong to neither cell: `4` and ` 4` would be two items of one name.
+    """
     kept = {place: field for place, field in enumerate(layout.fields) if field}
     text, is_long = text.replace("\r\n", "\n"), len(layout.separator) > 1
     frame = pd.read_csv(
@@ -134,7 +137,19 @@ def _parse(text: str, layout: Layout) -> pd.DataFrame:
         low_memory=False,  # otherwise types are guessed in parts of the block
         na_filter=False,
     )
+    for place, field in kept.items():
+        if field != TIMESTAMP:
+            frame[place] = _stripped(frame[place])
     return frame.rename(columns=kept)[[field for field in FIELD_KINDS if field in kept.values()]]
+
+
+def _stripped(column: pd.Series) -> pd.Series:
+    """A category of strings without blanks at their ends."""
+    stripped = column.cat.categories.str.strip(" ")
+    if stripped.equals(column.cat.categories):
+        return column
+    codes, names = pd.factorize(stripped)
+    return pd.Series(pd.Categorical.from_codes(codes[column.cat.codes], names), index=column.index)
 
 
 def _joined(frames: list[pd.DataFrame]) -> pd.DataFrame:

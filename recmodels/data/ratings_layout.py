@@ -13,13 +13,15 @@ from recmodels.typed_values import is_number, nearest
 HEAD_BYTES, HEAD_LINES = 1 << 16, 50
 SKIPPED = "-"
 COLUMNS = {"user": USER, "item": ITEM, "rating": RATING, "timestamp": TIMESTAMP}
-# Names of columns in the field's files, in small letters and without "_", " " and a type.
+# Names of columns in the field's files, in small letters and without "_", "-", " " and a type.
 HEADER_NAMES = {
     USER: ("user", "userid", "uid", "reviewerid"),
-    ITEM: ("item", "itemid", "iid", "movie", "movieid", "bookid", "productid", "businessid", "asin"),
-    RATING: ("rating", "ratings", "score", "stars", "overall"),
+    ITEM: ("item", "itemid", "iid", "movie", "movieid", "bookid", "isbn", "productid", "businessid", "asin")
+    + ("artistid", "trackid", "songid", "gameid"),
+    RATING: ("rating", "ratings", "bookrating", "score", "stars", "overall"),
     TIMESTAMP: ("timestamp", "time", "ts", "unixreviewtime"),
 }
+_NO_PUNCTUATION = str.maketrans("", "", "_- ")
 _ORDER = ("::", "\t", ",", ";", "|", " ")  # a text with commas between two tabs is more common than the reverse
 _WORDS = {"tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " ", "\\t": "\t"}
 
@@ -157,7 +159,7 @@ def _named_fields(where: str, header: Sequence[str]) -> tuple[str | None, ...]:
         if field not in fields:
             raise DataError(
                 f"{where}: no column of {field.removesuffix('_id')}s; got the header {list(header)}; expected a "
-                f"name like {HEADER_NAMES[field][1]}. Say which column is which, e.g. --columns=user,item,-,timestamp"
+                f"name like {HEADER_NAMES[field][1]}. Say which column is which, e.g. {_example(len(header))}"
             )
     for field in filter(None, fields):
         if fields.count(field) > 1:
@@ -173,11 +175,16 @@ def _usual_fields(where: str, row: Sequence[str], separator: str) -> tuple[str |
         raise DataError(
             f"{where}: got {len(row)} column{'s' * (len(row) != 1)} without a header, separated by "
             f"{SEPARATORS.get(separator, repr(separator))}; expected user,item, perhaps then rating and timestamp. Say "
-            "which column is which, e.g. --columns=user,item,-,timestamp, or set --separator"
+            f"which column is which, e.g. {_example(len(row))}, or set --separator"
         )
     return tuple(COLUMNS.values())[: len(row)]
 
 
+def _example(n_columns: int) -> str:
+    """An option to type for a file of so many columns."""
+    return f"--columns={','.join(('user', 'item', SKIPPED, 'timestamp')[: max(n_columns, 2)])}"
+
+
 def _field_of(name: str) -> str | None:
-    plain = name.partition(":")[0].casefold().replace("_", "").replace(" ", "")
+    plain = name.partition(":")[0].casefold().translate(_NO_PUNCTUATION)
     return next((field for field, names in HEADER_NAMES.items() if plain in names), None)

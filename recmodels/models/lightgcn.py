@@ -28,8 +28,8 @@ class LightGCN(GraphRecommender):
 
         n_layers: int = param(ge=1)
         aggregation: str = param(choices=("lightgcn", "lightgcn++"))
-        agg_target_exponent: float = param()
-        agg_source_exponent: float = param()
+        agg_target_exponent: float = param(ge=-4, le=4)
+        agg_source_exponent: float = param(ge=-4, le=4)
         agg_ego_share: float = param(ge=0, le=1)
         agg_edge_dropout: float = param(ge=0, lt=1)
         reg_weight: float = param(ge=0)

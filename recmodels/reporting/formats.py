@@ -86,6 +86,7 @@ class _Style(NamedTuple):
 
 
 _MARKDOWN = _Style("**{}**", "<u>{}</u>", markdown_text)
+_LATEX_COLUMNS = {"model": "l", "settings": r"p{0.4\linewidth}", "seeds": "l"}
 _LATEX = _Style(r"\textbf{{{}}}", r"\underline{{{}}}", latex_text)
 
 
@@ -104,9 +105,9 @@ def to_markdown(page: Page, folder: Path) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def to_csv(page: Page) -> str:
-    """Unrounded figures, one line a row, with names that a program can rely on."""
-    lines = [_record(row, table, page.metrics) for table in page.tables for row in table.rows]
+def to_csv(page: Page, folder: Path) -> str:
+    """Unrounded figures, one line a row, with names that a program can rely on and paths from `folder`."""
+    lines = [_record(row, table, page.metrics, folder) for table in page.tables for row in table.rows]
     lines += [
         {"model": row.model, "source": row.source} | {metric: row.metrics.get(metric) for metric in page.metrics}
         for row in page.published
@@ -114,13 +115,18 @@ def to_csv(page: Page) -> str:
     return pd.DataFrame(lines).to_csv(index=False, lineterminator="\n")
 
 
-def to_latex(page: Page) -> str:
-    """Tables for the package booktabs; a comment says so where pdflatex is not enough."""
+def to_latex(page: Page, folder: Path) -> str:
+    """Tables for the package booktabs on landscape pages; settings wrap.
+
+    Comments name the configurations, from `folder`, and say where pdflatex is not enough.
+    """
     parts = []
     for table in page.tables:
         frame = _frame(page, table, _LATEX, lambda row: _counted([str(seed) for seed in row.seeds]))
-        columns = "".join("l" if column in ("model", "settings", "seeds") else "r" for column in frame)
-        parts += [f"% split {table.split_sha256}\n", frame.to_latex(index=False, escape=False, column_format=columns)]
+        columns = "".join(_LATEX_COLUMNS.get(str(column), "r") for column in frame)
+        parts += [f"% split {table.split_sha256}\n"]
+        parts += [f"% {latex_text(row.name)}: {' '.join(_configs(row, folder))}\n" for row in table.rows]
+        parts += [frame.to_latex(index=False, escape=False, column_format=columns)]
     body = "".join(parts)
     return f"% {page.command}\n{engine_note(body)}{body}"
 
@@ -185,7 +191,7 @@ def _measured(row: Row, machines: Sequence[str]) -> dict[str, str]:
     }
 
 
-def _record(row: Row, table: Table, metrics: Sequence[str]) -> dict[str, Any]:
+def _record(row: Row, table: Table, metrics: Sequence[str], folder: Path) -> dict[str, Any]:
     """One line of the CSV."""
     figures = {
         name: value
@@ -198,7 +204,8 @@ def _record(row: Row, table: Table, metrics: Sequence[str]) -> dict[str, Any]:
     }
     names = {"model": row.name, "settings": row.settings, "source": "here", "seeds": " ".join(map(str, row.seeds))}
     hardware = "; ".join(distinct(hardware_text(run) for run in row.runs))
-    return names | figures | costs | {"hardware": hardware, "split_sha256": table.split_sha256}
+    place = {"split_sha256": table.split_sha256, "configs": " ".join(_configs(row, folder))}
+    return names | figures | costs | {"hardware": hardware} | place
 
 
 def _difference_frame(differences: Sequence[Comparison]) -> pd.DataFrame:
@@ -223,8 +230,12 @@ def _p_value(value: float | None) -> str:
 
 def _links(row: Row, folder: Path) -> str:
     """The seeds, each a link to its configuration."""
-    paths = [Path(os.path.relpath(run.folder / CONFIG, folder)).as_posix() for run in row.runs]
-    return _counted([f"[{seed}]({quote(path)})" for seed, path in zip(row.seeds, paths, strict=True)])
+    return _counted([f"[{seed}]({path})" for seed, path in zip(row.seeds, _configs(row, folder), strict=True)])
+
+
+def _configs(row: Row, folder: Path) -> list[str]:
+    """Paths of the configurations of its runs, quoted as in a link."""
+    return [quote(Path(os.path.relpath(run.folder / CONFIG, folder)).as_posix()) for run in row.runs]
 
 
 def _counted(seeds: Sequence[str]) -> str:

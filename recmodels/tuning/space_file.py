@@ -60,6 +60,8 @@ def load_space(path: str, base: Resolved, given: Mapping[str, Any]) -> Space:
     enqueued = values.pop(ENQUEUE, None)
     wrong_keys = {key: list(_key_problems(key, values[key], base.model, given)) for key in values}
     problems = [text for found in wrong_keys.values() for text in found]
+    known = {key: value for key, value in values.items() if key in _hints(base.model) and key not in _OPTIONS}
+    problems += _parts({key: value for key, value in known.items() if wrong_keys[key]}, base.model)[1]
     space, found = _parts({key: value for key, value in values.items() if not wrong_keys[key]}, base.model)
     found += _hidden_problems(space, base, given)
     space = replace(space, fixed={key: value for key, value in space.fixed.items() if key not in given})
