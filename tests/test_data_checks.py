@@ -89,7 +89,7 @@ def test_a_fixed_split_without_its_option_is_answered_with_the_option(root: Path
         DataError, match="no file .*toy.inter; in that folder is a fixed split with the parts"
     ) as caught:
         load_dataset(make_config(root))
-    assert "test, train90, valid10: name three of them" in str(caught.value)
+    assert "test, train90, valid10: name its train, valid and test part" in str(caught.value)
     assert str(caught.value).endswith("'--benchmark_filename=[train90,valid10,test]'")
 
 

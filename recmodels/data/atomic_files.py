@@ -96,8 +96,8 @@ def _missing(folder: Path, dataset: str, got: str) -> str:
     if parts:
         suffixes = ", ".join(part.removesuffix(".inter") for part in parts)
         return (
-            f"data set {dataset!r}: {got}; in that folder is a fixed split with the parts {suffixes}: name three of "
-            f"them as train, valid and test, e.g. {_benchmark_example(suffixes.split(', '))}"
+            f"data set {dataset!r}: {got}; in that folder is a fixed split with the parts {suffixes}: name its "
+            f"train, valid and test part, e.g. {_benchmark_example(suffixes.split(', '))}"
         )
     known = available_datasets(folder.parent)
     others = [name for name in known if name != dataset]
