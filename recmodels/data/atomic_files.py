@@ -92,12 +92,12 @@ def _file_names(dataset: str, benchmark_filename: Sequence[str] | None) -> list[
 
 
 def _missing(folder: Path, dataset: str, got: str) -> str:
-    parts = [file.name.removeprefix(f"{dataset}.") for file in sorted(folder.glob(f"{dataset}.*.inter"))]
+    files = sorted(folder.glob(f"{dataset}.*.inter"))
+    parts = [file.name.removeprefix(f"{dataset}.").removesuffix(".inter") for file in files]
     if parts:
-        suffixes = ", ".join(part.removesuffix(".inter") for part in parts)
         return (
-            f"data set {dataset!r}: {got}; in that folder is a fixed split with the parts {suffixes}: name its "
-            f"train, valid and test part, e.g. {_benchmark_example(suffixes.split(', '))}"
+            f"data set {dataset!r}: {got}; in that folder is a fixed split with the parts {', '.join(parts)}: name its "
+            f"train, valid and test part, e.g. {_benchmark_example(parts)}"
         )
     known = available_datasets(folder.parent)
     others = [name for name in known if name != dataset]
