@@ -56,8 +56,9 @@ bench: $(READY)  ## seconds and memory of our models beside RecBole's; DATASET, 
 bench-scale: $(READY)  ## seconds and memory of a step on synthetic graphs of growing size; BENCH_ARGS="--growth density ..."
 	$(BIN)/python -m benchmarks.scale $(BENCH_ARGS)
 
-tables: $(READY)  ## docs/results/ml-1m.* and gowalla.* from results/; a data set without results is skipped
+tables: $(READY)  ## docs/results/ml-1m*.* and gowalla.* from results/; a data set without results is skipped
 	test ! -d results/ml-1m-r3 || $(BIN)/recmodels report results/ml-1m-r3 --name=ml-1m --published=ml-1m --sort=ndcg@10 --out=docs/results
+	test ! -d results/ml-1m-r3-split-2021 || $(BIN)/recmodels report results/ml-1m-r3-split-2021 --name=ml-1m-split-2021 --sort=ndcg@10 --against=EASE --out=docs/results
 	test ! -d results/gowalla || $(BIN)/recmodels report results/gowalla --by=split --published=gowalla --sort=ndcg@20 --out=docs/results
 
 clean:  ## remove the environment, caches and build products; runs and data sets stay
