@@ -2,6 +2,7 @@
 
 import codecs
 import csv
+import shlex
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -112,7 +113,7 @@ def _benchmark_example(suffixes: Sequence[str]) -> str:
     """An option to type: parts whose names say what they are, the first one where none does."""
     roles = ("train", "valid", "test")
     parts = [next((name for name in suffixes if name.startswith(role)), suffixes[0]) for role in roles]
-    return f"'--benchmark_filename=[{','.join(parts)}]'"
+    return shlex.quote(f"--benchmark_filename=[{','.join(parts)}]")
 
 
 def _check_header(path: Path, fields: Sequence[str], separator: str, encoding: str) -> int:

@@ -204,8 +204,8 @@ def _record(row: Row, table: Table, metrics: Sequence[str], folder: Path) -> dic
     }
     names = {"model": row.name, "settings": row.settings, "source": "here", "seeds": " ".join(map(str, row.seeds))}
     hardware = "; ".join(distinct(hardware_text(run) for run in row.runs))
-    place = {"split_sha256": table.split_sha256, "configs": " ".join(_configs(row, folder))}
-    return names | figures | costs | {"hardware": hardware} | place
+    configs = " ".join(_configs(row, folder))
+    return names | figures | costs | {"hardware": hardware, "split_sha256": table.split_sha256, "configs": configs}
 
 
 def _difference_frame(differences: Sequence[Comparison]) -> pd.DataFrame:

@@ -60,9 +60,12 @@ def load_space(path: str, base: Resolved, given: Mapping[str, Any]) -> Space:
     enqueued = values.pop(ENQUEUE, None)
     wrong_keys = {key: list(_key_problems(key, values[key], base.model, given)) for key in values}
     problems = [text for found in wrong_keys.values() for text in found]
-    known = {key: value for key, value in values.items() if key in _hints(base.model) and key not in _OPTIONS}
-    problems += _parts({key: value for key, value in known.items() if wrong_keys[key]}, base.model)[1]
-    space, found = _parts({key: value for key, value in values.items() if not wrong_keys[key]}, base.model)
+    known = _hints(base.model)
+    read, found = _parts({key: value for key, value in values.items() if key in known}, base.model)
+    space = Space(
+        {key: part for key, part in read.searched.items() if not wrong_keys[key]},
+        {key: value for key, value in read.fixed.items() if not wrong_keys[key]},
+    )
     found += _hidden_problems(space, base, given)
     space = replace(space, fixed={key: value for key, value in space.fixed.items() if key not in given})
     settings, wrong = _settings(enqueued, space, values)
